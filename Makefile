@@ -1,0 +1,46 @@
+# `make repro` sets everything up and runs the benchmark; `make test` sets everything up and runs the tests.
+# Needs Python 3.11 or newer, make and git. Choose the interpreter with `make PYTHON=python3.12 repro`.
+
+PYTHON ?= python3
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+export DVC_NO_ANALYTICS := 1
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "%-12s %s\n", $$1, $$2}' Makefile
+
+.PHONY: setup
+setup: .venv/ready  ## create the environment from the lock file
+
+.venv/ready: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed, found " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	@touch $@
+
+.PHONY: repro
+repro: setup  ## run every stage that is out of date
+	dvc repro
+	dvc metrics show metrics/cose.json --md
+
+.PHONY: test
+test: setup  ## run the tests
+	python -m pytest
+
+.PHONY: lint
+lint: setup  ## format, lint and types, as pre-commit runs them
+	ruff format --check .
+	ruff check .
+	mypy
+
+.PHONY: format
+format: setup  ## format the code
+	ruff format .
+	ruff check --fix .
+
+.PHONY: data-docs
+data-docs: setup  ## build Great Expectations' pages on every table into docs/data-docs
+	python -m stages.data_docs
