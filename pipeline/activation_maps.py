@@ -1,0 +1,75 @@
+"""What the class activation maps share: activations with their gradients, and maps made from weighted channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from pipeline.compute import batch_size
+from pipeline.models import Classifier
+
+EPSILON = 1e-7
+"""What grad-cam adds to a map's greatest value before dividing by it."""
+
+
+def _activations(model: Classifier, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    kept: list[torch.Tensor] = []
+
+    def make_leaf(layer: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        # The graph starts here: what comes before the layer is not differentiated.
+        kept.append(output.detach().requires_grad_())
+        return kept[0]
+
+    handle = model.cam_layer.register_forward_hook(make_leaf)
+    try:
+        with torch.enable_grad():
+            score = model(images).gather(1, targets[:, None]).sum()
+        (gradient,) = torch.autograd.grad(score, kept[0])
+    finally:
+        handle.remove()
+    return model.grid(kept[0].detach()), model.grid(gradient)
+
+
+def activations_and_gradients(
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the CAM layer's activations and the gradients of the class logits with respect to them.
+
+    Args:
+        model: in evaluation mode, parameters without gradient.
+        images: float32 (N, 3, H, W), normalised.
+        targets: int64 (N,).
+
+    Returns:
+        Two float32 tensors (N, C, h, w).
+    """
+    size = batch_size(images.shape[-1], images.device)
+    parts = [_activations(model, *part) for part in zip(images.split(size), targets.split(size), strict=True)]
+    return torch.cat([a for a, _ in parts]), torch.cat([g for _, g in parts])
+
+
+def _stretch(maps: torch.Tensor) -> torch.Tensor:
+    """Scale every map to [0, 1]; a flat one becomes zeros."""
+    shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
+    return shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))
+
+
+def weighted_map(activations: torch.Tensor, weights: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Return the maps of weighted channels at the input's size, as grad-cam makes them.
+
+    ReLU, scaling to [0, 1], bilinear resizing (half-pixel centres), scaling again.
+
+    Args:
+        activations: (N, C, h, w).
+        weights: (N, C).
+        size: height and width of the maps.
+
+    Returns:
+        float32 (N, H, W) in [0, 1].
+    """
+    maps = torch.einsum("nc,nchw->nhw", weights, activations).relu()
+    resized = F.interpolate(_stretch(maps)[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    return _stretch(resized)

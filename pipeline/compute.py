@@ -1,0 +1,72 @@
+"""What the work runs on: device, threads, batch size.
+
+These change how long a result takes and never what it is, so they are environment variables and no parameters: a
+laptop and a cluster share one params.yaml and one cache.
+
+    COSE_DEVICE   cpu, cuda, mps, ...   (default: cuda where there is one)
+    COSE_THREADS  threads on the CPU    (default: the cores this process may use)
+    COSE_BATCH    images per evaluation of a model (default: by image size and device)
+"""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import torch
+
+PIXELS_PER_BATCH = 2**18
+"""Small networks on a CPU are fastest when a batch of activations stays near the cache."""
+GPU_FACTOR = 32
+
+
+def _positive(variable: str) -> int | None:
+    text = os.environ.get(variable, "")
+    if not text:
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UserError(f"environment variable {variable}: found {text!r}; allowed: a whole number from 1")
+    return int(text)
+
+
+def prepare_threads() -> None:
+    """Make threads sleep, not spin, while they wait; call it before torch is imported.
+
+    OpenMP's threads spin by default. With two processes on two cores they take the cores from each other, and a
+    small network becomes tens of times slower.
+    """
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("KMP_BLOCKTIME", "0")
+
+
+def _cores() -> int:
+    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def device() -> torch.device:
+    """Return the device to compute on and set the number of threads.
+
+    Raises:
+        UserError: ``COSE_DEVICE`` names no device that this machine has, or ``COSE_THREADS`` is no positive number.
+    """
+    import torch
+
+    torch.set_num_threads(_positive("COSE_THREADS") or _cores())
+    name = os.environ.get("COSE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        chosen = torch.device(name)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"environment variable COSE_DEVICE: found {name!r}; not usable here ({reason})") from None
+    return chosen
+
+
+def batch_size(image_size: int, on: torch.device) -> int:
+    """Return how many images to evaluate at once."""
+    pixels = PIXELS_PER_BATCH * (1 if on.type == "cpu" else GPU_FACTOR)
+    return _positive("COSE_BATCH") or max(1, pixels // image_size**2)

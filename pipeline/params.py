@@ -1,0 +1,217 @@
+"""params.yaml as checked, frozen values; nothing else reads that file.
+
+Every value has a type and a range here, or beside the method or dataset that it belongs to, and none has a default:
+what is not written in params.yaml does not exist. A stage reads just the sections that it declares to DVC.
+"""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
+
+from pipeline import storage
+from pipeline.errors import UserError, nearest
+
+
+class Settings(BaseModel):
+    """A section of params.yaml: frozen, no unknown keys, no silent conversions (a quoted number is an error)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+def _as_tuple(value: Any) -> Any:
+    return tuple(value) if isinstance(value, list) else value
+
+
+Fraction = Annotated[float, Field(gt=0, lt=1)]
+Positive = Annotated[float, Field(gt=0)]
+Count = Annotated[int, Field(ge=1)]
+Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
+ImageSize = Annotated[int, Field(ge=16, le=1024, strict=True)]
+Channels = Annotated[tuple[float, float, float], BeforeValidator(_as_tuple)]
+Percents = Annotated[tuple[Annotated[int, Field(ge=1, le=99)], ...], BeforeValidator(_as_tuple)]
+Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
+
+
+class SplitSettings(Settings):
+    """Fractions of the images that are held out, class by class."""
+
+    validation: Fraction
+    test: Fraction
+
+
+class DatasetSettings(Settings):
+    """What every dataset has; a loader adds its own keys.
+
+    ``source`` is where the pictures come from, a path that DVC watches: the user's folder, or the lock file that pins
+    the packages which carry or draw them.
+    """
+
+    loader: str
+    source: str
+    image_size: ImageSize
+
+
+class PlanSettings(Settings):
+    """Which perturbations the test images get."""
+
+    images: Count
+    magnitudes: Annotated[int, Field(ge=1, le=62)]
+    transforms: Names
+    checkpoints: Percents
+
+
+class ModelSettings(Settings):
+    """A timm architecture, how pictures are brought to it, and where its class activation maps are read."""
+
+    architecture: str
+    arguments: dict[str, Any]
+    crop_fraction: Annotated[float, Field(gt=0, le=1)]
+    mean: Channels
+    std: Channels
+    cam_layer: str
+    cam_layout: Literal["channels_first", "channels_last", "tokens"]
+
+
+class TrainingSettings(Settings):
+    """How the models of one dataset are trained."""
+
+    epochs: Annotated[int, Field(ge=10)]
+    batch_size: Count
+    optimizer: Literal["adam", "adamw", "sgd"]
+    learning_rate: Positive
+    momentum: Annotated[float, Field(ge=0, lt=1)]
+    weight_decay: Annotated[float, Field(ge=0)]
+    warmup_steps: Annotated[int, Field(ge=0)]
+    clip_value: Annotated[float, Field(gt=0)] | None
+    plateau_patience: Annotated[int, Field(ge=0)]
+    plateau_factor: Fraction
+    augment: StrictBool
+
+
+class SimilaritySettings(Settings):
+    """How two maps are compared."""
+
+    window: Annotated[int, Field(ge=3, le=31)]
+
+
+class StatisticsSettings(Settings):
+    """How intervals are drawn."""
+
+    resamples: Annotated[int, Field(ge=100)]
+    confidence: Fraction
+
+
+SECTIONS: dict[str, Any] = {
+    "seed": Seed,
+    "datasets": dict[str, Any],
+    "plan": PlanSettings,
+    "models": dict[str, ModelSettings],
+    "training": dict[str, TrainingSettings],
+    "saliency": dict[str, Any],
+    "similarity": SimilaritySettings,
+    "statistics": StatisticsSettings,
+}
+"""The top level of params.yaml. The entries of ``datasets`` and ``saliency`` are typed beside their code."""
+
+
+@cache
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = yaml.safe_load(path.read_text())
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such file; run from the root of the repository") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(document, dict):
+        raise UserError(f"{path}: found {type(document).__name__}; a mapping of sections is allowed")
+    return document
+
+
+def explain_error(where: str, error: ValidationError, known: dict[str, Any] | None = None) -> UserError:
+    """Turn pydantic's report into one line with the key, what was found and what is allowed."""
+    first = error.errors(include_url=False)[0]
+    key = ".".join(
+        [where, *(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function")))]
+    )
+    if first["type"] == "extra_forbidden":
+        hint = nearest(first["loc"][-1], known or ())
+        allowed = ", ".join(sorted(known)) if known else "no further keys"
+        return UserError(f"{storage.PARAMS}: {key}: unknown key{hint} (allowed: {allowed})")
+    if first["type"] == "missing":
+        return UserError(f"{storage.PARAMS}: {key}: missing; every key has to be written out")
+    found = first["input"]
+    message = first["msg"].removeprefix("Value error, ")
+    return UserError(f"{storage.PARAMS}: {key}: found {found!r}; allowed: {message[:1].lower()}{message[1:]}")
+
+
+def check(where: str, kind: Any, value: Any) -> Any:
+    """Check one value.
+
+    Args:
+        where: its key, for the message.
+        kind: the type it must have: a `Settings` class or any annotation pydantic understands.
+        value: what was found.
+
+    Returns:
+        The value as an instance of ``kind``.
+
+    Raises:
+        UserError: it does not fit; the message names the key, the value and what is allowed.
+    """
+    try:
+        return TypeAdapter(kind).validate_python(value)
+    except ValidationError as error:
+        raise explain_error(where, error, _fields_at(kind, error)) from None
+
+
+def _fields_at(kind: Any, error: ValidationError) -> dict[str, Any] | None:
+    """Return the fields of the (possibly nested) settings in which the first error lies."""
+    for part in error.errors()[0]["loc"][:-1]:
+        fields = getattr(kind, "model_fields", {})
+        if part in fields:
+            kind = fields[part].annotation
+    return getattr(kind, "model_fields", None)
+
+
+def sections() -> list[str]:
+    """Return the keys of the top level."""
+    return list(_document(storage.PARAMS))
+
+
+def names(section: str) -> list[str]:
+    """Return the keys of a section, in the order they are written: the axes of the grid."""
+    return list(_lookup(section))
+
+
+def read(key: str, kind: Any) -> Any:
+    """Return the value at a dotted key, checked.
+
+    Args:
+        key: for example ``saliency.lime``; the stage must have declared it (or a parent) to DVC.
+        kind: the type to check against.
+
+    Returns:
+        An instance of ``kind``.
+
+    Raises:
+        UserError: the key is missing or its value does not fit.
+    """
+    return check(key, kind, _lookup(key))
+
+
+def _lookup(key: str) -> Any:
+    # Tests listen for this event and compare the keys with what dvc.yaml declares.
+    sys.audit("cose.params", key)
+    value: Any = _document(storage.PARAMS)
+    for part in key.split("."):
+        if not isinstance(value, dict) or part not in value:
+            near = nearest(part, value) if isinstance(value, dict) else ""
+            raise UserError(f"{storage.PARAMS}: {key}: there is no such key{near}")
+        value = value[part]
+    return value

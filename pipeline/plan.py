@@ -1,0 +1,100 @@
+"""The plan: which test images are explained, and under which perturbations.
+
+It is drawn once from the seed and written down. Every model and every method of a dataset sees the same rows, so
+differences between them are paired. (The published code draws from one global stream that the methods consume too.)
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from pipeline.errors import UserError, unknown_name
+from pipeline.params import PlanSettings
+from pipeline.randomness import generator
+from pipeline.transforms import IDENTITY, TRANSFORMS
+
+
+def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, seed: int, dataset: str) -> pd.DataFrame:
+    """Draw the rows of a dataset.
+
+    Images come from the test split, as evenly over the classes as their number allows. Every image has a reference
+    row, its transforms (each magnitude at most once), one random model and the checkpoints. Rows are ordered by the
+    model state that they need, so that a stage loads every state once.
+
+    Args:
+        splits: the table ``splits``.
+        settings: counts and names.
+        image_size: side of the models' input in pixels; translations scale with it.
+        seed: the user's seed.
+        dataset: its name, part of the names of the random streams.
+
+    Returns:
+        The table ``plan`` (see `pipeline.tables`).
+
+    Raises:
+        UserError: a transform is unknown or listed twice, or more images or magnitudes are asked for than there are.
+    """
+    check_transforms(settings)
+    images = _draw_images(splits, settings.images, seed, dataset)
+    trained = [_reference(image) for image in images]
+    for image in images:
+        for name in settings.transforms:
+            trained += _transformed(image, name, settings.magnitudes, image_size, seed, dataset)
+    random = [_row(image, "random") for image in images]
+    checkpoints = [
+        _row(image, "checkpoint", progress=progress) for progress in sorted(settings.checkpoints) for image in images
+    ]
+    plan = pd.DataFrame(trained + random + checkpoints)
+    plan.insert(0, "row", np.arange(len(plan), dtype=np.int64))
+    references = plan[plan["kind"] == "reference"].set_index("image")["row"]
+    plan["reference"] = references.loc[plan["image"]].to_numpy()
+    return plan.astype({"magnitude": "Float64", "progress": "Int64"})
+
+
+def check_transforms(settings: PlanSettings) -> None:
+    """Raise a `UserError` for an unknown or repeated transform, or a repeated checkpoint."""
+    where = "params.yaml: plan.transforms"
+    for name in settings.transforms:
+        if name not in TRANSFORMS:
+            raise unknown_name(where, "transform", name, TRANSFORMS)
+        if settings.transforms.count(name) > 1:
+            raise UserError(f"{where}: found {name!r} twice; allowed: once")
+    if len(set(settings.checkpoints)) < len(settings.checkpoints):
+        raise UserError("params.yaml: plan.checkpoints: found a percentage twice; allowed: each once")
+
+
+def _draw_images(splits: pd.DataFrame, count: int, seed: int, dataset: str) -> list[int]:
+    test = splits[splits["split"] == "test"]
+    if count > len(test):
+        raise UserError(
+            f"params.yaml: plan.images: found {count}; allowed: at most {len(test)}, the test images of {dataset}"
+        )
+    order = generator(seed, "plan", dataset, "images").permutation(len(test))
+    shuffled = test.iloc[order]
+    # The first of every class, then the second of every class, and so on.
+    turn = shuffled.groupby("label").cumcount().to_numpy()
+    taken = shuffled.iloc[np.argsort(turn, kind="stable")[:count]]
+    return sorted(int(image) for image in taken["image"])
+
+
+def _row(image: int, kind: str, transform: str = IDENTITY, magnitude: float | None = None,
+         progress: int | None = None) -> dict[str, object]:  # fmt: skip
+    return {"image": image, "kind": kind, "transform": transform, "magnitude": magnitude, "progress": progress}
+
+
+def _reference(image: int) -> dict[str, object]:
+    return _row(image, "reference")
+
+
+def _transformed(image: int, name: str, count: int, size: int, seed: int, dataset: str) -> list[dict[str, object]]:
+    ladder = TRANSFORMS[name].ladder(size)
+    if not ladder:
+        return [_row(image, "transform", name)]
+    if count > len(ladder):
+        raise UserError(
+            f"params.yaml: plan.magnitudes: found {count}; allowed: at most {len(ladder)}, the distinct magnitudes of "
+            f"{name} at {size} pixels"
+        )
+    drawn = generator(seed, "plan", dataset, "magnitudes", image, name).choice(ladder, count, replace=False)
+    return [_row(image, "transform", name, float(magnitude)) for magnitude in sorted(drawn)]

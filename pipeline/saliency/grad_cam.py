@@ -1,0 +1,31 @@
+"""Grad-CAM: channels of one layer, weighted by the mean gradient of the class logit.
+
+Source: R. Selvaraju et al., Grad-CAM: Visual Explanations from Deep Networks via Gradient-based Localization, 2017.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pipeline.activation_maps import activations_and_gradients, weighted_map
+from pipeline.models import Classifier
+from pipeline.params import Settings as Section
+from pipeline.registry import Method
+
+
+class Settings(Section):
+    """Grad-CAM has nothing to choose but its layer, which belongs to the model (``cam_layer``)."""
+
+
+def explain(
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
+) -> torch.Tensor:
+    """Return the maps, float32 (N, H, W) in [0, 1]; nothing is random."""
+    activations, gradients = activations_and_gradients(model, images, targets)
+    height, width = images.shape[-2:]
+    return weighted_map(activations, gradients.mean(dim=(2, 3)), (height, width))
+
+
+METHOD = Method(Settings, explain, "float16")

@@ -1,0 +1,9 @@
+"""The stages: each parses its names, loads its section of params.yaml, calls the library, writes what it declared.
+
+Run them as `python -m stages.NAME` from the root of the repository; DVC does.
+"""
+
+from pipeline.compute import prepare_threads
+
+# Before any stage imports torch: its threads read this once, when they start.
+prepare_threads()

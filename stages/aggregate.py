@@ -1,0 +1,32 @@
+"""Turn the scores of the whole grid into the benchmark's numbers."""
+
+from itertools import product
+
+import pandas as pd
+
+from pipeline import cose, params, storage, tables
+from stages.command import run
+
+
+def main() -> None:
+    """Write the tables of COSE and the headline metrics."""
+    seed = params.read("seed", params.Seed)
+    settings = params.read("statistics", params.StatisticsSettings)
+    methods = params.names("saliency")
+    summaries, perturbations = [], []
+    for dataset, model, method in product(params.names("datasets"), params.names("models"), methods):
+        scores = tables.read("scores", storage.scores_file(dataset, model, method))
+        cell = {"dataset": dataset, "model": model, "method": method}
+        summaries += [cell | line for line in cose.summarize(scores, settings, seed, dataset)]
+        perturbations += [cell | line for line in cose.by_perturbation(scores)]
+    results = {"cose": pd.DataFrame(summaries), "transforms": pd.DataFrame(perturbations)}
+    for name, table in results.items():
+        tables.write(name, storage.aggregate_file(name), table)
+        storage.write_csv(storage.METRICS / f"{name}.csv", table)
+    table1 = cose.paper_table(results["cose"], methods)
+    storage.write_csv(storage.METRICS / "table1.csv", table1)
+    storage.write_json(storage.METRICS / "cose.json", cose.headline(results["cose"]))
+
+
+if __name__ == "__main__":
+    run(main)

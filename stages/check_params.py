@@ -1,0 +1,35 @@
+"""Check the whole of params.yaml before anything runs: every key, value and name."""
+
+from pipeline import params, storage
+from pipeline.errors import UserError, unknown_name
+from pipeline.plan import check_transforms
+from pipeline.registry import DATASETS, METHODS
+from stages.command import run
+
+
+def main() -> None:
+    """Check every section against its type and every name against what exists."""
+    for section in params.sections():
+        if section not in params.SECTIONS:
+            raise unknown_name(str(storage.PARAMS), "section", section, params.SECTIONS)
+    for section, kind in params.SECTIONS.items():
+        params.read(section, kind)
+    for section in ("datasets", "models", "saliency"):
+        if not params.names(section):
+            raise UserError(f"{storage.PARAMS}: {section}: found nothing; allowed: at least one entry")
+    for dataset in params.names("training"):
+        if dataset not in params.names("datasets"):
+            raise unknown_name(f"{storage.PARAMS}: training", "dataset", dataset, params.names("datasets"))
+    for dataset in params.names("datasets"):
+        loader = params.read(f"datasets.{dataset}", dict).get("loader")
+        entry = DATASETS.find(loader, f"datasets.{dataset}.loader")
+        params.read(f"datasets.{dataset}", entry.settings)
+        params.read(f"training.{dataset}", params.TrainingSettings)
+    for method in params.names("saliency"):
+        params.read(f"saliency.{method}", METHODS.find(method, "saliency").settings)
+    check_transforms(params.read("plan", params.PlanSettings))
+    storage.write_json(storage.PARAMS_GATE, {"checked": sorted(params.SECTIONS)})
+
+
+if __name__ == "__main__":
+    run(main)

@@ -1,0 +1,27 @@
+"""What every stage's command line shares."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable
+
+from pipeline.errors import UserError
+
+
+def run(stage: Callable[..., None], *names: str) -> None:
+    """Parse ``--name value`` for each name and call the stage with them.
+
+    A `UserError` ends the process with its one line and exit code 1; set ``COSE_TRACEBACK=1`` to see where it came
+    from. Any other exception is a defect and shows its traceback.
+    """
+    parser = argparse.ArgumentParser(description=stage.__doc__)
+    for name in names:
+        parser.add_argument(f"--{name}", required=True, help=f"name of a {name} in params.yaml")
+    try:
+        stage(**vars(parser.parse_args()))
+    except UserError as error:
+        if os.environ.get("COSE_TRACEBACK"):
+            raise
+        sys.exit(f"error: {error}")

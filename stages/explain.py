@@ -1,0 +1,37 @@
+"""Explain every row of a plan with one method on one model in all its states."""
+
+from pipeline import params, pictures, storage, tables
+from pipeline.compute import device
+from pipeline.explanation import explain_rows
+from pipeline.models import build
+from pipeline.registry import METHODS
+from stages.command import run
+
+
+def main(dataset: str, model: str, method: str) -> None:
+    """Write the map of every row, for the class predicted there, and their index."""
+    chosen = METHODS.find(method, "saliency")
+    own = params.read(f"saliency.{method}", chosen.settings)
+    seed = params.read("seed", params.Seed)
+    size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
+    settings = params.read(f"models.{model}", params.ModelSettings)
+    splits = tables.read("splits", storage.splits_file(dataset))
+    plan = tables.read("plan", storage.plan_file(dataset))
+    predictions = tables.read("predictions", storage.predictions_file(dataset, model))
+    loaded = pictures.load(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
+    classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0).to(device()).requires_grad_(False)
+
+    def explain(images, targets, seeds):  # type: ignore[no-untyped-def]
+        return chosen.explain(classifier, images, targets, own, seeds)
+
+    weights = storage.models_folder(dataset, model)
+    with storage.whole(storage.explanations_folder(dataset, model, method)) as draft:
+        draft.mkdir()
+        index = explain_rows(
+            classifier, weights, plan, predictions, loaded, explain, chosen.storage, seed, draft / storage.MAPS
+        )
+        tables.write("index", draft / storage.INDEX, index)
+
+
+if __name__ == "__main__":
+    run(main, "dataset", "model", "method")
