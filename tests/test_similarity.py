@@ -1,0 +1,106 @@
+"""SSIM against skimage, Spearman against scipy, and cases with a known answer."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.ndimage import binary_erosion
+from scipy.stats import rankdata, spearmanr
+from skimage.metrics import structural_similarity
+
+from pipeline.similarity import ranks, spearman, ssim
+from pipeline.transforms import carry_back
+
+ALL = np.ones((30, 30), bool)
+
+
+def maps(seed: int, levels: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    first = rng.random((30, 30))
+    second = 0.6 * first + 0.4 * rng.random((30, 30))
+    if levels:
+        first, second = np.round(first * levels) / levels, np.round(second * levels) / levels
+    return first, second
+
+
+def skimage_ssim(a: np.ndarray, b: np.ndarray, valid: np.ndarray, window: int) -> float:
+    data_range = max(np.ptp(a), np.ptp(b))
+    mean, full = structural_similarity(a, b, win_size=window, data_range=data_range, full=True)
+    if valid.all():
+        return float(mean)
+    return float(full[binary_erosion(valid, np.ones((window, window)))].mean())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2, 5]), st.sampled_from([3, 5, 7]), st.floats(-100, 100))
+def test_ssim_equals_skimage(seed: int, levels: int, window: int, offset: float) -> None:
+    a, b = maps(seed, levels)
+    assert ssim(a + offset, b + offset, ALL, window) == pytest.approx(
+        skimage_ssim(a + offset, b + offset, ALL, window), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize("transform", ["translate_x", "translate_y", "rotate"])
+@pytest.mark.parametrize("magnitude", [-9.0, -1.0, 3.0, 8.0])
+def test_masked_similarity_equals_the_libraries(transform: str, magnitude: float) -> None:
+    a, b = maps(7)
+    carried, valid = carry_back(b, transform, magnitude * (7 if transform == "rotate" else 1))
+    assert not valid.all()
+    assert ssim(a, carried, valid, 5) == pytest.approx(skimage_ssim(a, carried, valid, 5), abs=1e-6)
+    assert spearman(a, carried, valid) == pytest.approx(spearmanr(a[valid], carried[valid]).statistic, abs=1e-12)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2, 5]))
+def test_spearman_equals_scipy(seed: int, levels: int) -> None:
+    a, b = maps(seed, levels)
+    assert spearman(a, b, ALL) == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic, abs=1e-12)
+
+
+@given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=50))
+def test_ranks_equal_scipy(values: list[float]) -> None:
+    np.testing.assert_array_equal(ranks(np.array(values)), rankdata(values))
+
+
+def test_equal_maps_are_perfectly_similar() -> None:
+    a, _ = maps(1)
+    assert ssim(a, a, ALL, 5) == pytest.approx(1, abs=1e-12)
+    assert spearman(a, a**3, ALL) == pytest.approx(1, abs=1e-12)
+
+
+def test_opposite_and_unrelated_maps() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.random((80, 80)), rng.random((80, 80))
+    everywhere = np.ones(a.shape, bool)
+    assert spearman(a, -a, everywhere) == pytest.approx(-1, abs=1e-12)
+    assert abs(spearman(a, b, everywhere) or 1) < 0.05
+    assert abs(ssim(a, b, everywhere, 5) or 1) < 0.05
+
+
+@pytest.mark.parametrize("flat_first", [True, False])
+def test_a_flat_map_makes_both_undefined(flat_first: bool) -> None:
+    a, _ = maps(1)
+    pair = (np.full_like(a, 0.3), a) if flat_first else (a, np.zeros_like(a))
+    assert ssim(*pair, ALL, 5) is None
+    assert spearman(*pair, ALL) is None
+
+
+def test_no_room_for_a_window_makes_ssim_undefined_and_leaves_spearman() -> None:
+    a, b = maps(1)
+    valid = np.zeros_like(ALL)
+    valid[:, :4] = True
+    assert ssim(a, b, valid, 5) is None
+    assert spearman(a, b, valid) is not None
+    assert spearman(a, b, np.zeros_like(ALL)) is None
+
+
+def test_invalid_pixels_do_not_matter() -> None:
+    a, b = maps(1)
+    valid = ALL.copy()
+    valid[:8] = False
+    changed = b.copy()
+    changed[:8] = np.random.default_rng(9).random((8, 30))
+    assert ssim(a, b, valid, 5) == pytest.approx(ssim(a, changed, valid, 5), abs=2e-3)  # through the data range alone
+    assert spearman(a, b, valid) == spearman(a, changed, valid)
