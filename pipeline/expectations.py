@@ -129,7 +129,7 @@ class Validator:
             self._batches[name] = asset.add_batch_definition_whole_dataframe("all")
         return self._batches[name].get_batch({"dataframe": frame}).validate(self._suites[name])
 
-    def check(self, name: str, frame: pd.DataFrame, source: str) -> int:
+    def check(self, name: str, frame: pd.DataFrame, source: str) -> dict[str, int]:
         """Run the suite of a table.
 
         Args:
@@ -138,7 +138,7 @@ class Validator:
             source: what to call it in the message, usually its file.
 
         Returns:
-            The number of expectations that it met.
+            The number of rows and of expectations that they met.
 
         Raises:
             UserError: it breaks one; the message names the table, the expectation and values that break it.
@@ -147,17 +147,11 @@ class Validator:
         for one in result.results:
             if not one.success:
                 raise UserError(f"{source}: table {name}: {describe(one)}")
-        return len(result.results)
+        return {"rows": len(frame), "expectations": len(result.results)}
 
     def check_file(self, name: str, path: Path) -> dict[str, Any]:
         """Read a table and run its suite; return what a gate writes down about it."""
-        frame = read(name, path)
-        return {"table": name, "file": path.as_posix(), "rows": len(frame),
-                "expectations": self.check(name, frame, str(path))}  # fmt: skip
-
-    def check_files(self, files: list[tuple[str, Path]]) -> list[dict[str, Any]]:
-        """Check several files, with a progress bar on a terminal."""
-        return [self.check_file(name, path) for name, path in tqdm(files, desc="validate", unit="table", disable=None)]
+        return {"table": name, "file": path.as_posix(), **self.check(name, read(name, path), str(path))}
 
 
 def describe(result: Any) -> str:

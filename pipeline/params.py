@@ -111,13 +111,13 @@ SECTIONS: dict[str, Any] = {
     "seed": Seed,
     "datasets": dict[str, Any],
     "plan": PlanSettings,
-    "models": dict[str, ModelSettings],
-    "training": dict[str, TrainingSettings],
+    "models": dict[str, Any],
+    "training": dict[str, Any],
     "saliency": dict[str, Any],
     "similarity": SimilaritySettings,
     "statistics": StatisticsSettings,
 }
-"""The top level of params.yaml. The entries of ``datasets`` and ``saliency`` are typed beside their code."""
+"""The top level of params.yaml. The entries of the four that are mappings are checked one by one."""
 
 
 @cache

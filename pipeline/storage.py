@@ -23,7 +23,6 @@ PARAMS = Path("params.yaml")
 METRICS = Path("metrics")
 DATA_DOCS = Path("docs/data-docs")
 PARAMS_GATE = Path("data/gates/params.json")
-AGGREGATES_GATE = Path("data/gates/aggregates.json")
 
 
 def raw_folder(dataset: str) -> Path:
@@ -87,12 +86,7 @@ def training_curve_file(dataset: str, model: str) -> Path:
     return METRICS / "training" / f"{dataset}-{model}.csv"
 
 
-GATES = {
-    "plan": (),
-    "predictions": ("models",),
-    "explanations": ("models", "saliency"),
-    "scores": ("models", "saliency"),
-}
+GATES = {"predictions": ("models",), "explanations": ("models", "saliency")}
 """The gates, and the sections of params.yaml whose keys name the tables of a dataset that each lets pass."""
 
 
@@ -101,21 +95,11 @@ def gate_folder(gate: str, dataset: str) -> Path:
     return Path("data/gates") / gate / dataset
 
 
-def gated_tables(gate: str, dataset: str, *names: str) -> list[tuple[str, Path]]:
-    """Return the tables that a gate lets pass together, as (table, file).
-
-    Args:
-        gate: key of `GATES`.
-        dataset: its name.
-        names: one name from each of the gate's sections.
-    """
-    if gate == "plan":
-        return [("splits", splits_file(dataset)), ("plan", plan_file(dataset))]
+def gated_table(gate: str, dataset: str, *names: str) -> tuple[str, Path]:
+    """Return the table, and its file, of one name from each of the sections of a gate."""
     if gate == "predictions":
-        return [("predictions", predictions_file(dataset, *names))]
-    if gate == "explanations":
-        return [("index", explanations_folder(dataset, *names) / INDEX)]
-    return [("scores", scores_file(dataset, *names))]
+        return "predictions", predictions_file(dataset, *names)
+    return "index", explanations_folder(dataset, *names) / INDEX
 
 
 @contextmanager

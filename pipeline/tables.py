@@ -7,10 +7,10 @@ writer makes (columns, types, nulls, NaN, ranges), and the Great Expectations su
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
@@ -274,65 +274,89 @@ TABLES: dict[str, Table] = {
 }
 
 
-def check(name: str, frame: pd.DataFrame, source: str) -> None:
+def from_lines(name: str, lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+    """Return a table from one mapping a line, None standing for null (plain pandas would make NaN of it)."""
+    columns: dict[str, Any] = {}
+    for column in TABLES[name].columns:
+        values = [line[column.name] for line in lines]
+        masked = _MASKED.get(ARROW[column.kind])
+        columns[column.name] = pd.array(values, dtype=masked) if column.nullable and masked else values
+    return pd.DataFrame(columns)
+
+
+def check(name: str, frame: pd.DataFrame, source: str) -> pa.Table:
     """Check a table against its declaration.
 
     Args:
         name: key of `TABLES`.
-        frame: what was read or is to be written.
+        frame: what is to be written.
         source: what to call it in the message, usually its file.
+
+    Returns:
+        The table with the declared schema, as it is to be written.
 
     Raises:
         UserError: a column is missing, unknown, of the wrong type, or holds a null, a NaN or a value that is not
             allowed; or two rows have the same key. The message gives the first such row.
     """
     table = TABLES[name]
-    expected = [column.name for column in table.columns]
-    missing = [column for column in expected if column not in frame.columns]
-    unknown = [column for column in frame.columns if column not in expected]
-    if missing or unknown:
-        found = f"no column {missing[0]!r}" if missing else f"unknown column {unknown[0]!r}"
-        raise UserError(f"{source}: table {name}: found {found}; allowed: {', '.join(expected)}")
+    _check_names(table, list(frame.columns), source)
+    arrays = []
     for column in table.columns:
-        _check_column(table, column, frame[column.name], source)
-    repeated = frame.duplicated(list(table.key))
-    if repeated.any():
-        where = frame.loc[repeated.idxmax(), list(table.key)].to_dict()
-        raise UserError(f"{source}: table {name}: found {where} twice; allowed: once")
+        try:
+            # NaN must not become null here: it has to be found.
+            arrays.append(pa.array(frame[column.name], type=ARROW[column.kind], from_pandas=False))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise _wrong_type(table, column, str(error), source) from None
+    arrow = pa.Table.from_arrays(arrays, schema=table.schema)
+    _check_values(table, arrow, source)
+    return arrow
 
 
-def _check_column(table: Table, column: Column, values: pd.Series, source: str) -> None:
+def _wrong_type(table: Table, column: Column, found: str, source: str) -> UserError:
     where = f"{source}: table {table.name}, column {column.name}"
-    try:
-        arrow = pa.array(values, type=ARROW[column.kind], from_pandas=False)
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise UserError(f"{where}: found values of another type ({error}); allowed: {column.kind}") from None
+    return UserError(f"{where}: found values of another type ({found}); allowed: {column.kind}")
+
+
+def _check_names(table: Table, found: list[str], source: str) -> None:
+    expected = [column.name for column in table.columns]
+    missing = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    if missing or unknown:
+        wrong = f"no column {missing[0]!r}" if missing else f"unknown column {unknown[0]!r}"
+        raise UserError(f"{source}: table {table.name}: found {wrong}; allowed: {', '.join(expected)}")
+
+
+def _check_values(table: Table, arrow: pa.Table, source: str) -> None:
+    for column in table.columns:
+        _check_column(f"{source}: table {table.name}, column {column.name}", column, arrow[column.name])
+    repeated = arrow.select(list(table.key)).to_pandas().duplicated()
+    if repeated.any():
+        where = {name: arrow[name][int(repeated.idxmax())].as_py() for name in table.key}
+        raise UserError(f"{source}: table {table.name}: found {where} twice; allowed: once")
+
+
+def _check_column(where: str, column: Column, values: pa.ChunkedArray) -> None:
+    if values.null_count and not column.nullable:
+        row = values.is_null().to_pylist().index(True)
+        raise UserError(f"{where}, row {row}: found null; allowed: no nulls")
     if column.kind == "float64":
-        not_a_number = np.isnan(np.asarray(arrow.fill_null(0)))
+        not_a_number = np.isnan(values.fill_null(0).to_numpy())
         if not_a_number.any():
-            raise UserError(f"{where}, row {int(not_a_number.argmax())}: found NaN; allowed: numbers"
-                            + (" and null" if column.nullable else ""))  # fmt: skip
-    if arrow.null_count and not column.nullable:
-        raise UserError(f"{where}, row {arrow.is_null().index(True).as_py()}: found null; allowed: no nulls")
-    present = arrow.drop_null()
+            allowed = "numbers and null" if column.nullable else "numbers"
+            raise UserError(f"{where}, row {int(not_a_number.argmax())}: found NaN; allowed: {allowed}")
+    present = values.drop_null()
     if column.allowed is not None:
         wrong = [value for value in present.unique().to_pylist() if value not in column.allowed]
         if wrong:
             raise UserError(f"{where}: found {wrong[0]!r}; allowed: {', '.join(column.allowed)}")
     if column.minimum is not None or column.maximum is not None:
-        numbers = np.asarray(present)
+        numbers = present.to_numpy()
         low = -np.inf if column.minimum is None else column.minimum
         high = np.inf if column.maximum is None else column.maximum
         outside = (numbers < low) | (numbers > high)
         if outside.any():
             raise UserError(f"{where}: found {numbers[outside.argmax()]}; allowed: {low:g} to {high:g}")
-
-
-def to_arrow(name: str, frame: pd.DataFrame) -> pa.Table:
-    """Return a checked frame as an Arrow table with the declared schema."""
-    table = TABLES[name]
-    columns = [pa.array(frame[column.name], type=ARROW[column.kind], from_pandas=False) for column in table.columns]
-    return pa.Table.from_arrays(columns, schema=table.schema)
 
 
 def write(name: str, path: Path, frame: pd.DataFrame) -> None:
@@ -343,9 +367,9 @@ def write(name: str, path: Path, frame: pd.DataFrame) -> None:
     Raises:
         UserError: the table breaks its declaration; nothing is written.
     """
-    check(name, frame, str(path))
+    arrow = check(name, frame, str(path))
     with whole(path) as draft:
-        pq.write_table(to_arrow(name, frame), draft, compression="zstd", row_group_size=ROW_GROUP)
+        pq.write_table(arrow, draft, compression="zstd", row_group_size=ROW_GROUP)
 
 
 def read(name: str, path: Path, images: Sequence[int] | None = None) -> pd.DataFrame:
@@ -369,11 +393,25 @@ def read(name: str, path: Path, images: Sequence[int] | None = None) -> pd.DataF
         raise UserError(f"{path}: there is no such file; `dvc repro` makes it") from None
     except (pa.ArrowInvalid, OSError) as error:
         raise UserError(f"{path}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+    table = TABLES[name]
+    _check_names(table, arrow.column_names, str(path))
+    for column in table.columns:
+        if not _SAME_KIND[column.kind](arrow[column.name].type):
+            raise _wrong_type(table, column, str(arrow[column.name].type), str(path))
+    arrow = arrow.select(table.schema.names).cast(pa.schema([(c.name, ARROW[c.kind]) for c in table.columns]))
+    _check_values(table, arrow, str(path))
     frame = arrow.to_pandas(types_mapper=_MASKED.get, ignore_metadata=True)
-    check(name, frame, str(path))
-    plain = {c.name: _PLAIN[c.kind] for c in TABLES[name].columns if not c.nullable and c.kind in _PLAIN}
+    plain = {c.name: _PLAIN[c.kind] for c in table.columns if not c.nullable and c.kind in _PLAIN}
     return frame.astype(plain)
 
 
 _MASKED = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), pa.bool_(): pd.BooleanDtype()}
+_SAME_KIND = {
+    "int64": pa.types.is_integer,
+    "float64": pa.types.is_floating,
+    "string": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
+    "bool": pa.types.is_boolean,
+    "binary": lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind),
+}
+"""Other programs write the same values in wider or narrower types."""
 _PLAIN = {"int64": "int64", "float64": "float64", "bool": "bool"}

@@ -1,10 +1,9 @@
-"""Turn the scores of the whole grid into the benchmark's numbers."""
+"""Turn the scores of the whole grid into the benchmark's numbers; what comes in and what goes out is validated."""
 
 from itertools import product
 
-import pandas as pd
-
 from pipeline import cose, params, storage, tables
+from pipeline.expectations import Validator
 from stages.command import run
 
 
@@ -13,13 +12,21 @@ def main() -> None:
     seed = params.read("seed", params.Seed)
     settings = params.read("statistics", params.StatisticsSettings)
     methods = params.names("saliency")
+    validator = Validator()
     summaries, perturbations = [], []
     for dataset, model, method in product(params.names("datasets"), params.names("models"), methods):
-        scores = tables.read("scores", storage.scores_file(dataset, model, method))
+        file = storage.scores_file(dataset, model, method)
+        scores = tables.read("scores", file)
+        validator.check("scores", scores, str(file))
         cell = {"dataset": dataset, "model": model, "method": method}
         summaries += [cell | line for line in cose.summarize(scores, settings, seed, dataset)]
         perturbations += [cell | line for line in cose.by_perturbation(scores)]
-    results = {"cose": pd.DataFrame(summaries), "transforms": pd.DataFrame(perturbations)}
+    results = {
+        "cose": tables.from_lines("cose", summaries),
+        "transforms": tables.from_lines("transforms", perturbations),
+    }
+    for name, table in results.items():
+        validator.check(name, table, str(storage.aggregate_file(name)))
     for name, table in results.items():
         tables.write(name, storage.aggregate_file(name), table)
         storage.write_csv(storage.METRICS / f"{name}.csv", table)

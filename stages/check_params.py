@@ -25,6 +25,8 @@ def main() -> None:
         entry = DATASETS.find(loader, f"datasets.{dataset}.loader")
         params.read(f"datasets.{dataset}", entry.settings)
         params.read(f"training.{dataset}", params.TrainingSettings)
+    for model in params.names("models"):
+        params.read(f"models.{model}", params.ModelSettings)
     for method in params.names("saliency"):
         params.read(f"saliency.{method}", METHODS.find(method, "saliency").settings)
     check_transforms(params.read("plan", params.PlanSettings))

@@ -9,10 +9,13 @@ from stages.command import run
 
 def main() -> None:
     """Validate every table of the grid and write the pages."""
+    datasets, models, methods = (params.names(section) for section in ("datasets", "models", "saliency"))
     files = [(name, storage.aggregate_file(name)) for name in storage.AGGREGATES]
-    for gate, sections in storage.GATES.items():
-        for dataset, *names in product(params.names("datasets"), *(params.names(section) for section in sections)):
-            files += storage.gated_tables(gate, dataset, *names)
+    for dataset in datasets:
+        files += [("splits", storage.splits_file(dataset)), ("plan", storage.plan_file(dataset))]
+    files += [("predictions", storage.predictions_file(*cell)) for cell in product(datasets, models)]
+    for cell in product(datasets, models, methods):
+        files += [("index", storage.explanations_folder(*cell) / storage.INDEX), ("scores", storage.scores_file(*cell))]
     print(build_docs(files, storage.DATA_DOCS))
 
 

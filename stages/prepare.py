@@ -1,4 +1,4 @@
-"""Write a dataset's images, splits and plan."""
+"""Write a dataset's images, splits and plan, once their suites have passed."""
 
 from typing import Any
 
@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline import params, storage, tables
+from pipeline.expectations import Validator
 from pipeline.plan import draw_plan
 from pipeline.registry import DATASETS
 from pipeline.splits import draw_splits
@@ -25,7 +26,9 @@ def main(dataset: str) -> None:
     masks: Any = collection.masks or [None] * len(collection.images)
     images = pd.DataFrame({"image": np.arange(len(masks)), "encoded": collection.images, "mask": masks})
 
-    tables.check("plan", plan, str(storage.plan_file(dataset)))
+    validator = Validator()
+    validator.check("splits", splits, str(storage.splits_file(dataset)))
+    validator.check("plan", plan, str(storage.plan_file(dataset)))
     tables.write("images", storage.images_file(dataset), images)
     tables.write("splits", storage.splits_file(dataset), splits)
     tables.write("plan", storage.plan_file(dataset), plan)

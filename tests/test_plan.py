@@ -1,0 +1,127 @@
+"""The plan: the right rows, drawn once, the same every time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from pipeline.datasets import Collection
+from pipeline.errors import UserError
+from pipeline.params import PlanSettings, SplitSettings
+from pipeline.plan import draw_plan
+from pipeline.randomness import generator, stream_seed
+from pipeline.splits import draw_splits
+from pipeline.tables import write
+from pipeline.transforms import TRANSFORMS
+
+
+def collection(per_class: int = 30, classes: int = 4) -> Collection:
+    count = per_class * classes
+    return Collection(
+        [f"class {i}" for i in range(classes)], [f"image {i}" for i in range(count)],
+        np.arange(count, dtype=np.int64) % classes, [b""] * count,
+    )  # fmt: skip
+
+
+SPLIT = SplitSettings(validation=0.1, test=0.4)
+SETTINGS = PlanSettings(images=10, magnitudes=6, transforms=tuple(TRANSFORMS), checkpoints=tuple(range(10, 100, 10)))
+
+
+@pytest.fixture
+def splits() -> pd.DataFrame:
+    return draw_splits(collection(), SPLIT, 0, "test")
+
+
+def test_counts_are_the_papers(splits: pd.DataFrame) -> None:
+    plan = draw_plan(splits, SETTINGS, 224, 0, "test")
+    per_image = 7 * 6 + 6 + 1 + 9 + 1
+    assert len(plan) == 10 * per_image
+    assert (plan.groupby("image").size() == per_image).all()
+    assert plan["row"].tolist() == list(range(len(plan)))
+    variable = plan[plan["magnitude"].notna()]
+    drawn = variable.groupby(["image", "transform"])["magnitude"]
+    assert (drawn.size() == 6).all()
+    assert (drawn.nunique() == 6).all()
+    assert (variable["magnitude"] != 0).all()
+    reference = plan.set_index("row").loc[plan["reference"]]
+    assert (reference["kind"] == "reference").all()
+    assert (reference["image"].to_numpy() == plan["image"].to_numpy()).all()
+
+
+def test_images_are_spread_over_the_classes_of_the_test_split(splits: pd.DataFrame) -> None:
+    images = draw_plan(splits, SETTINGS, 224, 0, "test")["image"].unique()
+    chosen = splits.set_index("image").loc[images]
+    assert (chosen["split"] == "test").all()
+    assert set(chosen["label"].value_counts()) <= {2, 3}
+
+
+def test_same_seed_same_bytes_other_seed_other_plan(splits: pd.DataFrame, tmp_path: Path) -> None:
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        write("plan", tmp_path / name, draw_plan(splits, SETTINGS, 224, seed, "test"))
+    contents = [(tmp_path / name).read_bytes() for name in "abc"]
+    assert contents[0] == contents[1] != contents[2]
+
+
+def test_more_magnitudes_or_images_leave_the_streams_of_others_alone(splits: pd.DataFrame) -> None:
+    fewer = draw_plan(splits, SETTINGS.model_copy(update={"transforms": ("rotate",)}), 224, 0, "test")
+    more = draw_plan(splits, SETTINGS, 224, 0, "test")
+    kept = more[more["transform"] == "rotate"][["image", "magnitude"]].reset_index(drop=True)
+    alone = fewer[fewer["transform"] == "rotate"][["image", "magnitude"]].reset_index(drop=True)
+    pd.testing.assert_frame_equal(kept, alone)
+
+
+def test_splits_are_stratified_and_repeat() -> None:
+    first, again, other = (draw_splits(collection(), SPLIT, seed, "test") for seed in (0, 0, 1))
+    pd.testing.assert_frame_equal(first, again)
+    assert not first["split"].equals(other["split"])
+    counts = first.groupby(["label", "split"]).size().unstack()  # noqa: PD010
+    assert (counts["test"] == 12).all()
+    assert (counts["validation"] == 3).all()
+
+
+def test_publishers_splits_are_kept() -> None:
+    fixed = collection()
+    fixed = Collection(**{**fixed.__dict__, "splits": (["train", "test", "validation", "train"] * 30)})
+    assert draw_splits(fixed, SPLIT, 0, "test")["split"].tolist() == fixed.splits
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"transforms": ("rotate", "rotatee")}, r"plan\.transforms: no transform is called 'rotatee', did you mean"),
+        ({"transforms": ("rotate", "rotate")}, "found 'rotate' twice"),
+        ({"images": 1000}, r"plan\.images: found 1000; allowed: at most 48, the test images of test"),
+        ({"checkpoints": (10, 10)}, "found a percentage twice"),
+    ],
+)
+def test_bad_plans(splits: pd.DataFrame, change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        draw_plan(splits, SETTINGS.model_copy(update=change), 224, 0, "test")
+
+
+def test_too_many_magnitudes_for_small_images(splits: pd.DataFrame) -> None:
+    with pytest.raises(UserError, match=r"plan\.magnitudes: found 9; allowed: at most 4, the distinct magnitudes of"):
+        draw_plan(splits, SETTINGS.model_copy(update={"magnitudes": 9}), 16, 0, "test")
+
+
+@pytest.mark.parametrize(
+    ("given", "settings", "message"),
+    [
+        (collection(per_class=4), SPLIT, r"class 'class 0' has 4 image\(s\); at least 5"),
+        (collection(classes=1), SPLIT, "found 1 class; at least 2"),
+        (collection(), SplitSettings(validation=0.5, test=0.5), r"validation \+ test = 1; allowed: less than 1"),
+    ],
+)
+def test_bad_collections(given: Collection, settings: SplitSettings, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        draw_splits(given, settings, 0, "test")
+
+
+def test_streams_depend_on_names_alone() -> None:
+    assert stream_seed(0, "a", 1) == stream_seed(0, "a", 1) == 4757247737403457943
+    names = [(0, "a", 1), (0, "a", "1"), (1, "a", 1), (0, "a"), (0, "a", 1, "")]
+    assert len({stream_seed(*name) for name in names}) == len(names)
+    assert generator(3, "x").random() == generator(3, "x").random()
