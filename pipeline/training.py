@@ -60,7 +60,7 @@ def evaluate(model: Classifier, split: Split) -> tuple[float, float]:
     with torch.inference_mode():
         logits = [model(model.normalize(split.images[i : i + size])) for i in range(0, len(split.images), size)]
     outputs = torch.cat(logits).cpu()
-    labels = torch.from_numpy(split.labels)
+    labels = torch.tensor(split.labels)
     return float(F.cross_entropy(outputs, labels)), float((outputs.argmax(1) == labels).double().mean())
 
 

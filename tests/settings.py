@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pipeline.registry import METHODS
 
@@ -21,4 +24,6 @@ RAW: dict[str, dict[str, Any]] = {
     },
 }  # fmt: skip
 
-SMALL = {name: METHODS[name].settings.model_validate(raw) for name, raw in RAW.items()}
+PARAMS = yaml.safe_load(Path("params.yaml").read_text())
+# A method without small settings is run with those of params.yaml.
+SMALL = {name: METHODS[name].settings.model_validate(RAW.get(name, PARAMS["saliency"].get(name))) for name in METHODS}

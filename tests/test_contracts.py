@@ -113,7 +113,14 @@ def test_model(name: str) -> None:
 
 
 def dataset_settings(name: str, tmp_path: Path) -> dict[str, object]:
-    raw = {"loader": name, "source": "requirements.lock", "image_size": 32, "split": {"validation": 0.2, "test": 0.2}}
+    own = [entry for entry in PARAMS["datasets"].values() if entry["loader"] == name]
+    raw = own[0] if own else {}
+    raw = raw | {
+        "loader": name,
+        "source": "requirements.lock",
+        "image_size": 32,
+        "split": {"validation": 0.2, "test": 0.2},
+    }
     if name == "shapes":
         raw |= {"images": 60, "area": {"smallest": 0.1, "largest": 0.25}}
     if name == "image_folder":

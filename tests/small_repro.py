@@ -1,0 +1,50 @@
+"""A small end-to-end run of the default grid under DVC, in a copy of the project: `python -m tests.small_repro`.
+
+Both datasets, both models, all methods; fewer images, epochs and steps. It ends with an error when a stage fails, a
+second run does anything, or a number of the table is missing.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.world import World
+
+
+def shrink(params: dict[str, Any]) -> dict[str, Any]:
+    params["datasets"]["shapes"] |= {"images": 400}
+    for recipe in params["training"].values():
+        recipe["epochs"] = 10
+    params["plan"] |= {"images": 4, "magnitudes": 1, "checkpoints": [10, 20, 50]}
+    for method in params["saliency"].values():
+        method |= {key: 4 for key in ("steps", "samples") if key in method}
+    params["saliency"]["lime"]["samples"] = 30
+    return params
+
+
+def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        world = World(Path(folder))
+        world.set(shrink(world.params))
+        world.start_dvc()
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        subprocess.run(["dvc", "repro"], cwd=folder, check=True, env=os.environ | {"PATH": path})
+        again = world.repro()
+        if again:
+            sys.exit(f"a second run ran {', '.join(again)}")
+        with (world.root / "metrics/table1.csv").open() as file:
+            lines = list(csv.DictReader(file))
+        print((world.root / "metrics/table1.csv").read_text())
+        if len(lines) != 5 or not all(line["grad_cam"] for line in lines):
+            sys.exit("metrics/table1.csv lacks numbers")
+        print("small repro: every stage ran once, and nothing the second time")
+
+
+if __name__ == "__main__":
+    main()

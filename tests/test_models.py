@@ -1,0 +1,154 @@
+"""Models and training: weights in and out, CAM layers, and learning something."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from pipeline.errors import UserError
+from pipeline.maps import create_maps, open_maps
+from pipeline.models import build, checkpoint_epochs, load_state, save_state, state_name
+from pipeline.params import ModelSettings, TrainingSettings
+from pipeline.training import Split, augment, evaluate, train
+from pipeline.transforms import TRANSFORMS, apply_each
+from tests.conftest import CLASSES, SIDE, small_convnet
+
+SETTINGS = ModelSettings(
+    architecture="resnet18", arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]}, crop_fraction=1.0,
+    mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), cam_layer="layer4.-1", cam_layout="channels_first",
+)  # fmt: skip
+RECIPE = TrainingSettings(
+    epochs=10, batch_size=16, optimizer="adam", learning_rate=0.01, momentum=0.9, weight_decay=0.0, warmup_steps=3,
+    clip_value=1.0, plateau_patience=1, plateau_factor=0.5, augment=True,
+)  # fmt: skip
+
+
+def test_weights_come_back(tmp_path: Path) -> None:
+    model, other = build(SETTINGS, 4, 32, 0), build(SETTINGS, 4, 32, 1)
+    images = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+    assert not torch.equal(model(images), other(images))
+    save_state(model, tmp_path / "a.safetensors")
+    load_state(other, tmp_path / "a.safetensors")
+    torch.testing.assert_close(model(images), other(images), atol=0, rtol=0)
+
+
+def test_weights_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "a.safetensors"
+    model = build(SETTINGS, 4, 32, 0)
+    with pytest.raises(UserError, match="there is no such checkpoint"):
+        load_state(model, path)
+    path.write_bytes(b"nonsense")
+    with pytest.raises(UserError, match="not a readable safetensors file"):
+        load_state(model, path)
+    save_state(build(SETTINGS, 5, 32, 0), path)
+    with pytest.raises(UserError, match=r"fc\.weight has shape \(5, 16\); allowed: \(4, 16\)"):
+        load_state(model, path)
+    state = load_file(path)
+    del state["conv1.weight"]
+    save_file(state, path)
+    with pytest.raises(UserError, match=r"conv1\.weight is only in the model"):
+        load_state(model, path)
+    save_state(model, path)
+    save_file(load_file(path) | {"extra": torch.zeros(1)}, path)
+    with pytest.raises(UserError, match="extra is only in the checkpoint"):
+        load_state(model, path)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"architecture": "resnet81"}, r"no timm model is called 'resnet81', did you mean 'resnet\w+'\?"),
+        ({"arguments": {"colour": 1}}, r"arguments: found \{'colour': 1\}; timm's resnet18 does not take them"),
+        ({"cam_layer": "layer4.7"}, r"cam_layer: found 'layer4\.7'; there is no '7' \(here: 0\)"),
+        ({"cam_layer": "layer9"}, r"there is no 'layer9' \(here: conv1, bn1"),
+    ],
+)
+def test_bad_models(change: dict[str, object], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        build(SETTINGS.model_copy(update=change), 4, 32, 0)
+
+
+def test_a_wrong_layout_is_found_out() -> None:
+    model = build(SETTINGS.model_copy(update={"cam_layout": "tokens"}), 4, 32, 0)
+    with pytest.raises(UserError, match="cam_layout: found 'tokens' for layer layer4.-1, whose output has shape"):
+        model.grid(torch.zeros(1, 16, 7, 7))
+
+
+def test_tokens_are_laid_out_row_by_row_without_the_class_token() -> None:
+    model = build(SETTINGS.model_copy(update={"cam_layout": "tokens"}), 4, 32, 0)
+    tokens = torch.arange(10.0).view(1, 10, 1)  # a class token and a 3 by 3 grid
+    assert model.grid(tokens)[0, 0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
+
+
+def test_checkpoints_are_spaced_over_the_training() -> None:
+    assert checkpoint_epochs(tuple(range(10, 100, 10)), 20) == {p: p // 5 for p in range(10, 100, 10)}
+    assert checkpoint_epochs((1, 99), 10) == {1: 1, 99: 10}
+    assert state_name(7) == "epoch_007"
+
+
+def patterns(count: int, seed: int) -> Split:
+    """Pictures with a bright square of one of two sizes: not changed by flips, turns or colours."""
+    rng = np.random.default_rng(seed)
+    images = rng.integers(0, 40, (count, SIDE, SIDE, 3), dtype=np.uint8)
+    labels = np.arange(count) % 2
+    for image, label in zip(images, labels, strict=True):
+        half = 3 + 5 * label
+        image[12 - half : 12 + half, 12 - half : 12 + half] += 150
+    return Split(images, labels.astype(np.int64))
+
+
+def test_training_learns_repeats_and_spares_the_test_split() -> None:
+    curves, outputs = [], []
+    images = torch.from_numpy(np.random.default_rng(5).normal(size=(4, 3, SIDE, SIDE))).float()
+    for _ in range(2):
+        model = small_convnet(2).requires_grad_(True)
+        epochs: list[int] = []
+        curves.append(train(model, patterns(96, 0), patterns(32, 1), RECIPE, 3, epochs.append))
+        assert epochs == list(range(1, 11))
+        assert not model.training
+        outputs.append(model(images).detach())
+    assert curves[0].equals(curves[1])
+    torch.testing.assert_close(outputs[0], outputs[1], atol=0, rtol=0)
+    assert curves[0]["validation_loss"].iloc[-1] < curves[0]["validation_loss"].iloc[0]
+    assert evaluate(model, patterns(40, 2))[1] > 0.9
+    rates = curves[0]["learning_rate"]
+    assert rates.iloc[0] == RECIPE.learning_rate
+    assert (rates.diff().dropna() <= 0).all()
+
+
+def test_augmentation_draws_every_transform() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (400, 16, 16, 3), dtype=np.uint8)
+    before = images.copy()
+    changed = augment(images, np.random.default_rng(1))
+    np.testing.assert_array_equal(images, before)
+    untouched = (changed == images).all(axis=(1, 2, 3)).mean()
+    assert 0.02 < untouched < 0.2  # identity is one of fourteen, and equalizing noise changes little
+    np.testing.assert_array_equal(changed, augment(images, np.random.default_rng(1)))
+    flipped = apply_each(images, np.array(["flip_lr"] * 400, dtype=object), np.full(400, np.nan))
+    assert 0.02 < (changed == flipped).all(axis=(1, 2, 3)).mean() < 0.15
+    assert len(TRANSFORMS) == 13
+
+
+def test_maps_on_disk(tmp_path: Path) -> None:
+    path = tmp_path / "maps.npy"
+    maps = create_maps(path, "float16", 3, 4)
+    maps[1] = 0.5
+    maps.flush()
+    assert open_maps(path, 3)[1, 2, 2] == 0.5
+    with pytest.raises(UserError, match=r"found an array of shape \(3, 4, 4\); allowed: \(5, height, width\)"):
+        open_maps(path, 5)
+    with pytest.raises(UserError, match="no such file"):
+        open_maps(tmp_path / "none.npy", 3)
+    path.write_bytes(path.read_bytes()[:150])
+    with pytest.raises(UserError, match="not a readable array of maps"):
+        open_maps(path, 3)
+
+
+def test_small_convnet_is_the_same_every_time() -> None:
+    images = torch.ones(1, 3, SIDE, SIDE)
+    assert torch.equal(small_convnet()(images), small_convnet()(images))
+    assert small_convnet()(images).shape == (1, CLASSES)
