@@ -21,14 +21,15 @@ def is_flat(saliency: Map, valid: Mask) -> bool:
     return values.size == 0 or bool(values.min() == values.max())
 
 
-def _window_sums(array: Map, window: int) -> Map:
-    """Return the sum over every window that lies wholly inside the array: (H - window + 1, W - window + 1)."""
-    for axis in (0, 1):
-        total = np.cumsum(array, axis=axis, dtype=np.float64)
-        total = np.concatenate([np.zeros_like(total.take([0], axis)), total], axis=axis)
-        size = array.shape[axis]
-        array = total.take(range(window, size + 1), axis) - total.take(range(size - window + 1), axis)
-    return array
+def _window_means(arrays: Map, window: int) -> Map:
+    """Return the mean over every window inside each (H, W) array: (..., H - window + 1, W - window + 1)."""
+    height, width = arrays.shape[-2:]
+    total = np.zeros((*arrays.shape[:-2], height + 1, width + 1))
+    total[..., 1:, 1:] = arrays
+    np.cumsum(total, axis=-2, out=total)
+    rows = total[..., window:, :] - total[..., :-window, :]
+    np.cumsum(rows, axis=-1, out=rows)
+    return (rows[..., window:] - rows[..., :-window]) / (window * window)
 
 
 def ssim(reference: Map, other: Map, valid: Mask, window: int) -> float | None:
@@ -52,20 +53,20 @@ def ssim(reference: Map, other: Map, valid: Mask, window: int) -> float | None:
     """
     if is_flat(reference, valid) or is_flat(other, valid) or min(reference.shape) < window:
         return None
-    inside = _window_sums(valid.astype(np.float64), window) > window * window - 0.5
+    count = window * window
+    inside = _window_means(valid.astype(np.float64), window) > 1 - 0.5 / count
     if not inside.any():
         return None
-    count = window * window
     data_range = max(np.ptp(reference), np.ptp(other))
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
     # The running sums lose digits on large values, and neither variances nor covariances mind an offset.
     offset_a, offset_b = reference[valid].mean(), other[valid].mean()
     a, b = reference - offset_a, other - offset_b
-    mean_a, mean_b = _window_sums(a, window) / count, _window_sums(b, window) / count
+    mean_a, mean_b, square_a, square_b, mixed = _window_means(np.stack([a, b, a * a, b * b, a * b]), window)
     sample = count / (count - 1)
-    variance_a = sample * (_window_sums(a * a, window) / count - mean_a * mean_a)
-    variance_b = sample * (_window_sums(b * b, window) / count - mean_b * mean_b)
-    covariance = sample * (_window_sums(a * b, window) / count - mean_a * mean_b)
+    variance_a = sample * (square_a - mean_a * mean_a)
+    variance_b = sample * (square_b - mean_b * mean_b)
+    covariance = sample * (mixed - mean_a * mean_b)
     mean_a, mean_b = mean_a + offset_a, mean_b + offset_b
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
     structure = (2 * covariance + c2) / (variance_a + variance_b + c2)

@@ -1,5 +1,7 @@
 """Check the whole of params.yaml before anything runs: every key, value and name."""
 
+import re
+
 from pipeline import params, storage
 from pipeline.errors import UserError, unknown_name
 from pipeline.plan import check_transforms
@@ -17,6 +19,10 @@ def main() -> None:
     for section in ("datasets", "models", "saliency"):
         if not params.names(section):
             raise UserError(f"{storage.PARAMS}: {section}: found nothing; allowed: at least one entry")
+        for name in params.names(section):
+            # Names become parts of paths and of DVC's stage names.
+            if not re.fullmatch(r"\w+", str(name), re.ASCII):
+                raise UserError(f"{storage.PARAMS}: {section}: found the name {name!r}; allowed: letters, digits and _")
     for dataset in params.names("training"):
         if dataset not in params.names("datasets"):
             raise unknown_name(f"{storage.PARAMS}: training", "dataset", dataset, params.names("datasets"))

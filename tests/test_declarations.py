@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -37,7 +36,8 @@ try:
     runpy.run_module("stages." + module, run_name="__main__", alter_sys=True)
 finally:
     code = {os.path.relpath(m.__file__, root) for m in list(sys.modules.values())
-            if getattr(m, "__file__", None) and os.path.abspath(m.__file__).startswith(root)}
+            if getattr(m, "__file__", None) and os.path.isfile(m.__file__)
+            and os.path.abspath(m.__file__).startswith(root)}
     code.add(f"stages/{module}.py")
     json.dump({"read": sorted(read), "keys": sorted(keys), "code": sorted(code)}, open(report, "w"))
 """

@@ -74,7 +74,7 @@ def test_bad_models(change: dict[str, object], message: str) -> None:
 
 def test_a_wrong_layout_is_found_out() -> None:
     model = build(SETTINGS.model_copy(update={"cam_layout": "tokens"}), 4, 32, 0)
-    with pytest.raises(UserError, match="cam_layout: found 'tokens' for layer layer4.-1, whose output has shape"):
+    with pytest.raises(UserError, match=r"cam_layout: found .tokens. for layer layer4\.-1, whose output has shape"):
         model.grid(torch.zeros(1, 16, 7, 7))
 
 

@@ -66,6 +66,10 @@ CASES: list[tuple[str, Any, str]] = [
     ("seed", -1, "seed: found -1"),
     ("seed", True, "seed: found True"),
     ("statistics.confidence", 95, "statistics.confidence: found 95"),
+    ("datasets.my pictures", {}, "datasets: found the name 'my pictures'; allowed: letters, digits and _"),
+    ("datasets.digits", None, "training: no dataset is called 'digits'"),
+    ("saliency.lime", "fast", "saliency.lime: found 'fast'; allowed: input should be a valid dictionary"),
+    ("plan", [], "plan: found []; allowed: input should be a valid dictionary"),
     ("saliency", {}, "saliency: found nothing; allowed: at least one entry"),
 ]
 

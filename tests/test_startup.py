@@ -68,7 +68,8 @@ def test_two_processes_at_once_do_not_collapse() -> None:
 import stages, sys, time, torch
 from pipeline.compute import device
 device()
-network = torch.nn.Sequential(*[layer for _ in range(6) for layer in (torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.ReLU())])
+layers = [layer for _ in range(6) for layer in (torch.nn.Conv2d(16, 16, 3, padding=1), torch.nn.ReLU())]
+network = torch.nn.Sequential(*layers)
 images = torch.randn(8, 16, 28, 28)
 for _ in range(5): network(images).sum().backward()
 sys.stdin.readline()

@@ -24,7 +24,7 @@ def folder_of_pictures(root: Path, per_class: int, classes: tuple[str, ...] = ("
         (root / name).mkdir(parents=True)
         for index in range(per_class):
             height, width = 40 + 3 * index, 50 - index
-            low = 120 * number
+            low = 70 * number
             image = Image.fromarray(rng.integers(low, low + 100, (height, width, 3), dtype=np.uint8))
             image.save(root / name / f"{index}.{('png', 'jpg')[index % 2]}")
     return root
