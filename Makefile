@@ -1,6 +1,7 @@
 # `make repro` sets everything up and runs the benchmark; `make test` sets everything up and runs the tests.
 # Needs Python 3.11 or newer, make and git. Choose the interpreter with `make PYTHON=python3.12 repro`.
 
+SHELL := /bin/bash
 PYTHON ?= python3
 BIN := .venv/bin
 export PATH := $(CURDIR)/$(BIN):$(PATH)

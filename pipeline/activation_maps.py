@@ -21,7 +21,7 @@ def _activations(model: Classifier, images: torch.Tensor, targets: torch.Tensor)
     def make_leaf(layer: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
         # The graph starts here: what comes before the layer is not differentiated.
         kept.append(output.detach().requires_grad_())
-        return kept[0]
+        return kept[0].clone()  # what follows may work in place
 
     handle = model.cam_layer.register_forward_hook(make_leaf)
     try:

@@ -1,7 +1,7 @@
 """What the work runs on: device, threads, batch size.
 
-These change how long a result takes and never what it is, so they are environment variables and no parameters: a
-laptop and a cluster share one params.yaml and one cache.
+These change how long a result takes, and what it is only by rounding (which guided IG amplifies), so they are
+environment variables and no parameters: a laptop and a cluster share one params.yaml and one cache.
 
     COSE_DEVICE   cpu, cuda, cuda:1     (default: cuda where there is one)
     COSE_THREADS  threads on the CPU    (default: the cores this process may use)
@@ -64,8 +64,9 @@ def device() -> torch.device:
     name = os.environ.get("COSE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
-        torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError) as error:
+        # Sums and paths are kept in float64, which not every device has.
+        torch.ones(1, dtype=torch.float64, device=chosen).sum().item()
+    except (RuntimeError, AssertionError, TypeError, NotImplementedError) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"environment variable COSE_DEVICE: found {name!r}; not usable here ({reason})") from None
     return chosen

@@ -177,7 +177,7 @@ def build_docs(files: list[tuple[str, Path]], folder: Path) -> Path:
 
     Args:
         files: tables and where they lie.
-        folder: where to write; what is there is replaced.
+        folder: where to write; pages of the same tables are replaced.
 
     Returns:
         The first page.

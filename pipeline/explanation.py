@@ -65,6 +65,10 @@ def explain_rows(
             seeds = [stream_seed(seed, "explain", int(row)) for row in rows[at]]
             chosen = torch.tensor(targets[at]).to(batch.images.device)
             values = explain(batch.images, chosen, seeds).cpu().numpy()
+            if values.shape != (len(at), side, side):
+                raise UserError(
+                    f"row {rows[at][0]}: found maps of shape {values.shape}; allowed: {(len(at), side, side)}"
+                )
             finite = np.isfinite(values).all(axis=(1, 2))
             if not finite.all():
                 raise UserError(f"row {rows[at][finite.argmin()]}: the method gave a map with NaN or infinity")

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Iterable
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import UserError
 
@@ -30,17 +31,20 @@ def open_image(encoded: bytes, source: str) -> Image.Image:
         source: what to call the file in an error.
 
     Returns:
-        The decoded image, in its own mode.
+        The decoded image, upright (EXIF), in its own mode; 16-bit ones are scaled to 8 bits.
 
     Raises:
         UserError: the bytes are no image, or the file is cut short.
     """
     try:
-        image = Image.open(io.BytesIO(encoded))
-        image.load()
+        opened = Image.open(io.BytesIO(encoded))
+        opened.load()
+        image: Image.Image = ImageOps.exif_transpose(opened)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
+        reason = " ".join(re.sub(r"<_io.BytesIO.*>", "it", str(error)).split())
         raise UserError(f"{source}: not a readable image ({reason}); replace or remove the file") from None
+    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to white
+        image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image
 
 
@@ -56,7 +60,7 @@ def fit(image: Image.Image, size: int, crop_fraction: float, resample: Image.Res
     Returns:
         A Pillow image of ``size`` by ``size``, the same mode.
     """
-    short = max(size, int(size / crop_fraction))
+    short = max(size, round(size / crop_fraction))
     scale = short / min(image.size)
     width, height = (max(short, round(side * scale)) for side in image.size)
     if (width, height) != image.size:

@@ -109,7 +109,7 @@ def _layer_at(network: nn.Module, path: str) -> nn.Module:
     for part in path.split("."):
         try:
             layer = layer[int(part)] if part.lstrip("-").isdecimal() else getattr(layer, part)
-        except (AttributeError, IndexError, TypeError, KeyError):
+        except (AttributeError, IndexError, TypeError, KeyError, ValueError):
             parts = ", ".join(name for name, _ in layer.named_children()) if isinstance(layer, nn.Module) else "none"
             raise UserError(
                 f"params.yaml: models: cam_layer: found {path!r}; there is no {part!r} (here: {parts})"

@@ -6,6 +6,7 @@ what is not written in params.yaml does not exist. A stage reads just the sectio
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import cache
 from pathlib import Path
@@ -21,7 +22,7 @@ from pipeline.errors import UserError, nearest
 class Settings(BaseModel):
     """A section of params.yaml: frozen, no unknown keys, no silent conversions (a quoted number is an error)."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 def _as_tuple(value: Any) -> Any:
@@ -73,7 +74,7 @@ class ModelSettings(Settings):
     arguments: dict[str, Any]
     crop_fraction: Annotated[float, Field(gt=0, le=1)]
     mean: Channels
-    std: Channels
+    std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_as_tuple)]
     cam_layer: str
     cam_layout: Literal["channels_first", "channels_last", "tokens"]
 
@@ -97,7 +98,7 @@ class TrainingSettings(Settings):
 class SimilaritySettings(Settings):
     """How two maps are compared."""
 
-    window: Annotated[int, Field(ge=3, le=31)]
+    window: Literal[3, 5, 7, 9, 11]
 
 
 class StatisticsSettings(Settings):
@@ -120,13 +121,31 @@ SECTIONS: dict[str, Any] = {
 """The top level of params.yaml. The entries of the four that are mappings are checked one by one."""
 
 
+class _Yaml12(yaml.SafeLoader):
+    """Reads numbers and truth values as YAML 1.2 and DVC do: 1e-4 is a number, and `no` is a word."""
+
+
+_Yaml12.yaml_implicit_resolvers = {
+    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool"))]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Yaml12.add_implicit_resolver(
+    "tag:yaml.org,2002:float",
+    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$"),
+    list("-+.0123456789"),
+)
+_Yaml12.add_implicit_resolver(
+    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
+)
+
+
 @cache
 def _document(path: Path) -> dict[str, Any]:
     try:
-        document = yaml.safe_load(path.read_text())
+        document = yaml.load(path.read_text(encoding="utf-8"), _Yaml12)
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file; run from the root of the repository") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(document, dict):
         raise UserError(f"{path}: found {type(document).__name__}; a mapping of sections is allowed")

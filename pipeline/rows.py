@@ -24,12 +24,10 @@ class Batch:
     Attributes:
         positions: int64 (B,), positions of the rows in the plan.
         images: float32 (B, 3, H, W): perturbed and normalised.
-        state: the state that the model is in.
     """
 
     positions: npt.NDArray[np.int64]
     images: torch.Tensor
-    state: str
 
 
 def states(plan: pd.DataFrame, epochs: int) -> list[str]:
@@ -69,4 +67,4 @@ def batches(
             part = of_state[start : start + size]
             originals = np.stack([pictures[image] for image in images[part]])
             perturbed = apply_each(originals, transforms[part], magnitudes[part])
-            yield Batch(part, model.normalize(perturbed), state)
+            yield Batch(part, model.normalize(perturbed))

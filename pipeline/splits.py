@@ -49,6 +49,11 @@ def draw_splits(collection: Collection, settings: SplitSettings, seed: int, data
             )
         members = generator(seed, "splits", dataset, label).permutation(members)
         held_out = [max(1, round(part * len(members))) for part in (settings.test, settings.validation)]
+        if sum(held_out) >= len(members):
+            raise UserError(
+                f"params.yaml: datasets.{dataset}.split: found {held_out[0]} test and {held_out[1]} validation images "
+                f"of {len(members)} in class {name!r}; allowed: fractions that leave some to train on"
+            )
         split[members[: held_out[0]]] = "test"
         split[members[held_out[0] : sum(held_out)]] = "validation"
     return pd.DataFrame(

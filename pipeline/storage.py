@@ -119,7 +119,7 @@ def whole(path: Path) -> Iterator[Path]:
         draft = scratch / path.name
         yield draft
         if path.is_dir():
-            shutil.rmtree(path)
+            path.replace(scratch / "old")
         draft.replace(path)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

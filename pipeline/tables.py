@@ -112,12 +112,17 @@ def _counted(name: str, meaning: str) -> tuple[Column, ...]:
         *_interval(name, meaning),
         Column(f"{name}_rows", "int64", f"rows with a defined similarity behind {name}", minimum=0),
         Column(f"{name}_images", "int64", f"images with such rows behind {name}", minimum=0),
-        Column(f"{name}_undefined", "int64", f"rows of {name} left out because a map was flat", minimum=0),
+        Column(
+            f"{name}_undefined",
+            "int64",
+            f"rows of {name} left out because their similarity is undefined (a flat map)",
+            minimum=0,
+        ),
     )
 
 
 GROUPS = {
-    "consistency": "mean similarity of input transforms that leave the prediction right",
+    "consistency": "mean similarity of input transforms that keep the prediction (and, in `paper`, keep it right)",
     "consistency_geometric": "the same, geometric transforms only",
     "consistency_photometric": "the same, photometric transforms only",
     "sensitivity": "1 - mean similarity of rows that change the prediction",

@@ -1,9 +1,10 @@
-"""Check the whole of params.yaml before anything runs: every key, value and name."""
+"""Check the whole of params.yaml before anything runs; what only timm can know is checked when a model is built."""
 
 import re
 
 from pipeline import params, storage
 from pipeline.errors import UserError, unknown_name
+from pipeline.models import checkpoint_epochs
 from pipeline.plan import check_transforms
 from pipeline.registry import DATASETS, METHODS
 from stages.command import run
@@ -35,8 +36,21 @@ def main() -> None:
         params.read(f"models.{model}", params.ModelSettings)
     for method in params.names("saliency"):
         params.read(f"saliency.{method}", METHODS.find(method, "saliency").settings)
-    check_transforms(params.read("plan", params.PlanSettings))
+    plan = params.read("plan", params.PlanSettings)
+    check_transforms(plan)
+    for dataset in params.names("datasets"):
+        _check_checkpoints(plan.checkpoints, params.read(f"training.{dataset}.epochs", int), dataset)
     storage.write_json(storage.PARAMS_GATE, {"checked": sorted(params.SECTIONS)})
+
+
+def _check_checkpoints(percents: tuple[int, ...], epochs: int, dataset: str) -> None:
+    """Raise a `UserError` where two checkpoints, or one and the trained model, would be the same."""
+    taken = checkpoint_epochs(percents, epochs)
+    if len(set(taken.values())) < len(taken) or epochs in taken.values():
+        raise UserError(
+            f"{storage.PARAMS}: plan.checkpoints: found {list(percents)}, which are epochs {sorted(taken.values())} of "
+            f"{epochs} (training.{dataset}.epochs); allowed: different epochs before the last"
+        )
 
 
 if __name__ == "__main__":

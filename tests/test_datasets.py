@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,8 @@ def settings(source: Path) -> image_folder.Settings:
 def test_image_folder_reads_every_picture(tmp_path: Path) -> None:
     root = folder_of_pictures(tmp_path / "pictures", per_class=5, classes=("ant", "bee", "cat"))
     (root / ".cache").mkdir()
+    (root / "ant" / "folder.png").mkdir()
+    (root / "bee" / "._0.png").write_bytes(b"left behind by a file manager")
     (root / "ant" / "notes.txt").write_text("not a picture")
     Image.new("L", (30, 40), 7).save(root / "cat" / "grey.PNG")
     collection = image_folder.load(settings(root), 0)
@@ -113,6 +116,23 @@ def test_fit_takes_the_centre() -> None:
     assert cropped.size == (28, 28)
     small = decode_images([encode_png(picture[:8, :8])], 56, 1.0, "test")
     assert small.shape == (1, 56, 56, 3)
+
+
+def test_deep_and_turned_pictures_are_brought_to_eight_bits_and_upright() -> None:
+    buffer = io.BytesIO()
+    Image.fromarray(np.linspace(0, 65535, 64, dtype=np.uint16).reshape(8, 8)).save(buffer, format="PNG")
+    pixels = decode_images([buffer.getvalue()], 8, 1.0, "deep")[0, ..., 0]
+    np.testing.assert_allclose(pixels.ravel(), np.linspace(0, 255, 64), atol=1)
+    buffer, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = 6  # the camera lay on its side
+    Image.fromarray(np.zeros((10, 20, 3), np.uint8)).save(buffer, format="JPEG", exif=exif)
+    assert open_image(buffer.getvalue(), "turned").size == (10, 20)
+
+
+def test_shapes_work_at_sizes_beyond_their_photographs() -> None:
+    image, mask = shapes.draw(generator(0, "large"), shapes.photographs()[3:5], 1, 512, AREA)
+    assert image.shape == (512, 512, 3)
+    assert 0.08 < (mask > 0).mean() < 0.27
 
 
 def test_png_is_lossless() -> None:

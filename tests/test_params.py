@@ -70,6 +70,19 @@ CASES: list[tuple[str, Any, str]] = [
     ("datasets.digits", None, "training: no dataset is called 'digits'"),
     ("saliency.lime", "fast", "saliency.lime: found 'fast'; allowed: input should be a valid dictionary"),
     ("plan", [], "plan: found []; allowed: input should be a valid dictionary"),
+    (
+        "training.digits.learning_rate",
+        float("inf"),
+        "training.digits.learning_rate: found inf; allowed: input should be",
+    ),
+    (
+        "models.resnet_mini.std",
+        [0.2, 0.0, 0.2],
+        "models.resnet_mini.std.1: found 0.0; allowed: input should be greater",
+    ),
+    ("similarity.window", 4, "similarity.window: found 4; allowed: input should be 3, 5, 7"),
+    ("plan.checkpoints", [90, 99], "plan.checkpoints: found [90, 99], which are epochs [9, 10] of 10"),
+    ("plan.checkpoints", [1, 10], "allowed: different epochs before the last"),
     ("saliency", {}, "saliency: found nothing; allowed: at least one entry"),
 ]
 
@@ -102,6 +115,16 @@ def test_the_projects_own_params_are_good(world: World) -> None:
     world.stage("check_params")
     assert (world.root / "data/gates/params.json").exists()
     shutil.rmtree(world.root / "data")
+
+
+def test_numbers_are_read_as_dvc_reads_them(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = (world.root / "params.yaml").read_text()
+    (world.root / "params.yaml").write_text(text.replace("learning_rate: 0.001", "learning_rate: 1e-3"))
+    monkeypatch.chdir(world.root)
+    params._document.cache_clear()
+    assert params.read("training.digits.learning_rate", float) == 0.001
+    assert params.read("training.digits.augment", bool) is True
+    params._document.cache_clear()
 
 
 @pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- 1", "found list; a mapping")])

@@ -112,6 +112,11 @@ def test_too_many_magnitudes_for_small_images(splits: pd.DataFrame) -> None:
     [
         (collection(per_class=4), SPLIT, r"class 'class 0' has 4 image\(s\); at least 5"),
         (collection(classes=1), SPLIT, "found 1 class; at least 2"),
+        (
+            collection(6),
+            SplitSettings(validation=0.1, test=0.85),
+            r"found 5 test and 1 validation images of 6 in class",
+        ),
         (collection(), SplitSettings(validation=0.5, test=0.5), r"validation \+ test = 1; allowed: less than 1"),
     ],
 )

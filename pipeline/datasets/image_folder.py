@@ -39,12 +39,13 @@ def load(settings: Settings, seed: int) -> Collection:
     files: list[Path] = []
     labels: list[int] = []
     for label, folder in enumerate(folders):
-        found = sorted(file for file in folder.iterdir() if file.suffix.lower() in SUFFIXES)
+        visible = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+        found = sorted(file for file in visible if file.suffix.lower() in SUFFIXES)
         if not found:
             raise UserError(f"{folder}: found no picture; allowed: files ending in {', '.join(SUFFIXES)}")
         files += found
         labels += [label] * len(found)
-    images = [file.read_bytes() for file in files]
+    images = [_read(file) for file in files]
     for file, encoded in zip(files, images, strict=True):
         open_image(encoded, str(file))
     return Collection(
@@ -53,6 +54,13 @@ def load(settings: Settings, seed: int) -> Collection:
         labels=np.array(labels, dtype=np.int64),
         images=images,
     )
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
 
 
 DATASET = Dataset(Settings, load)

@@ -98,7 +98,7 @@ def photographs() -> list[Pixels]:
 
 def _background(rng: np.random.Generator, photograph: Pixels, size: int) -> npt.NDArray[np.float64]:
     largest = max(size, min(photograph.shape[:2]) // 2)
-    side = int(rng.integers(size, largest + 1))
+    side = min(int(rng.integers(size, largest + 1)), *photograph.shape[:2])
     top = int(rng.integers(photograph.shape[0] - side + 1))
     left = int(rng.integers(photograph.shape[1] - side + 1))
     patch = Image.fromarray(photograph[top : top + side, left : left + side])
@@ -146,7 +146,7 @@ def draw(
     centre = rng.uniform(reach, size - reach)
 
     coverage = _coverage(outline + centre, size)
-    surroundings = background[coverage > 0.5].mean(axis=0)
+    surroundings = background[coverage > min(0.5, 0.9 * coverage.max())].mean(axis=0)
     colour = _colour(rng, [surroundings])
     picture = background + coverage[..., None] * (colour - background)
     if fill == "framed":
