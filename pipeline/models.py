@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import timm
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
@@ -24,7 +23,11 @@ from pipeline.errors import UserError, unknown_name
 from pipeline.images import Pixels
 from pipeline.params import ModelSettings
 from pipeline.randomness import stream_seed
+from pipeline.startup import without_compiler
 from pipeline.storage import whole
+
+with without_compiler():
+    import timm
 
 TRAINED, RANDOM = "trained", "random"
 

@@ -48,6 +48,32 @@ def test_import_time(stage: str) -> None:
     assert ratio < LIMITS[stage], f"{stage} takes {ratio:.0f} times as long to import as numpy"
 
 
+def test_timm_comes_without_the_compiler_and_leaves_it_usable() -> None:
+    code = """
+import sys, pipeline.models, torch
+assert not {name for name in sys.modules if name.startswith("torch._dynamo")}, "the compiler was imported"
+import torchvision
+boxes = torch.tensor([[0.0, 0, 1, 1], [0, 0, 1, 1]])
+assert torchvision.ops.nms(boxes, torch.tensor([0.5, 0.6]), 0.5).tolist() == [1]
+assert torch.compile(lambda x: x + 1, backend="eager")(torch.ones(2)).tolist() == [2, 2]
+assert not hasattr(torch._dynamo, "stands_in")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_stand_in_gives_way_to_the_real_compiler() -> None:
+    code = """
+import sys
+from pipeline.startup import without_compiler
+with without_compiler():
+    import torch._dynamo
+    assert torch._dynamo.stands_in
+    assert callable(torch._dynamo.optimize)  # not known to the stand-in
+assert not hasattr(sys.modules["torch._dynamo"], "stands_in")
+"""
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_the_library_needs_neither_dvc_nor_great_expectations() -> None:
     # Machines that only compute, such as borrowed GPUs, have neither.
     code = """
