@@ -193,11 +193,12 @@ def build_docs(files: list[tuple[str, Path]], folder: Path) -> Path:
         },
     )
     for name, path in tqdm(files, desc="data docs", unit="table", disable=None):
-        asset = validator._source.add_dataframe_asset(path.as_posix())
+        page = "-".join(path.with_suffix("").parts)  # names of pages may hold neither slashes nor dots
+        asset = validator._source.add_dataframe_asset(page)
         batch = asset.add_batch_definition_whole_dataframe("all")
         own = suite(TABLES[name])
-        own.name = path.as_posix()
-        definition = gx.ValidationDefinition(name=path.as_posix(), data=batch, suite=context.suites.add(own))
+        own.name = page
+        definition = gx.ValidationDefinition(name=page, data=batch, suite=context.suites.add(own))
         context.validation_definitions.add(definition).run(batch_parameters={"dataframe": read(name, path)})
     context.build_data_docs(site_names=["cose"])
     return folder / "index.html"

@@ -160,7 +160,9 @@ def test_data_docs(world: World) -> None:
     done = world.stage("data_docs")
     page = world.root / done.stdout.strip()
     assert page.exists()
-    assert "data/plan/pictures" in page.read_text()
+    assert "unexpected" not in done.stderr
+    assert "data-plan-pictures" in page.read_text()
+    assert len(list(page.parent.rglob("*data-plan-pictures*.html"))) >= 1
 
 
 def test_params_of_a_fresh_copy_resolve(tmp_path: Path) -> None:
