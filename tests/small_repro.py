@@ -1,7 +1,7 @@
 """A small end-to-end run of the default grid under DVC, in a copy of the project: `python -m tests.small_repro`.
 
 Both datasets, both models, all methods; fewer images, epochs and steps. It ends with an error when a stage fails, a
-second run does anything, or a number of the table is missing.
+second run does anything, or a method has no number in the table.
 """
 
 from __future__ import annotations
@@ -41,7 +41,8 @@ def main() -> None:
         with (world.root / "metrics/table1.csv").open() as file:
             lines = list(csv.DictReader(file))
         print((world.root / "metrics/table1.csv").read_text())
-        if len(lines) != 5 or not all(line["grad_cam"] for line in lines):
+        # A model trained on so little may get none of the few images right: its own line is then empty, as it should.
+        if len(lines) != 5 or not all(lines[-1][method] for method in world.params["saliency"]):
             sys.exit("metrics/table1.csv lacks numbers")
         print("small repro: every stage ran once, and nothing the second time")
 
