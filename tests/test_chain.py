@@ -102,7 +102,6 @@ def test_predictions_are_each_states_own(
 def test_a_map_that_follows_the_picture_is_perfectly_consistent(plan, predictions, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
     # Photometric transforms change the picture, so the fake looks at geometry alone: a map fixed to the image that
     # the transform's own geometry moves. Nearest-neighbour rotation makes it approximate there.
-    model = small_convnet()
     marks = {number: np.random.default_rng(number).integers(1, 256, (SIDE, SIDE)) for number in pictures}
     rows = iter(plan.itertuples())
 
@@ -126,7 +125,6 @@ def test_a_map_that_follows_the_picture_is_perfectly_consistent(plan, prediction
     for line in cose.summarize(without_rotation, settings, 0, "chain"):
         assert line["consistency"] == pytest.approx(1, abs=1e-9)
         assert line["consistency_rows"] > 20
-    assert model is not None
 
 
 def test_a_constant_method_is_undefined_and_counted(plan, predictions, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
