@@ -5,14 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from pipeline.compute import batch_size
+from pipeline.compute import batch_size, even
+from pipeline.maps import EPSILON
 from pipeline.models import Classifier
+from pipeline.registry import Cost
 
-EPSILON = 1e-7
-"""What grad-cam adds to a map's greatest value before dividing by it."""
+
+def cost(settings: Any) -> Cost:
+    """One forward pass; what is differentiated behind the layer costs next to nothing."""
+    return Cost(forward=1)
 
 
 def _activations(model: Classifier, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -46,30 +49,23 @@ def activations_and_gradients(
     Returns:
         Two float32 tensors (N, C, h, w).
     """
-    size = batch_size(images.shape[-1], images.device)
-    parts = [_activations(model, *part) for part in zip(images.split(size), targets.split(size), strict=True)]
+    sizes = even(len(images), batch_size(images.shape[-1], images.device))
+    parts = [_activations(model, *part) for part in zip(images.split(sizes), targets.split(sizes), strict=True)]
     return torch.cat([a for a, _ in parts]), torch.cat([g for _, g in parts])
 
 
-def _stretch(maps: torch.Tensor) -> torch.Tensor:
-    """Scale every map to [0, 1]; a flat one becomes zeros."""
-    shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
-    return shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))
+def weighted_map(activations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the maps of weighted channels at the layer's own size, as grad-cam makes them.
 
-
-def weighted_map(activations: torch.Tensor, weights: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Return the maps of weighted channels at the input's size, as grad-cam makes them.
-
-    ReLU, scaling to [0, 1], bilinear resizing (half-pixel centres), scaling again.
+    ReLU, then scaling to [0, 1]; a flat map becomes zeros. `pipeline.maps.enlarge` brings them to the input's size.
 
     Args:
         activations: (N, C, h, w).
         weights: (N, C).
-        size: height and width of the maps.
 
     Returns:
-        float32 (N, H, W) in [0, 1].
+        float32 (N, h, w) in [0, 1].
     """
     maps = torch.einsum("nc,nchw->nhw", weights, activations).relu()
-    resized = F.interpolate(_stretch(maps)[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
-    return _stretch(resized)
+    shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
+    return shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))

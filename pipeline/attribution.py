@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 import torch
 from pydantic import Field
 
-from pipeline.compute import batch_size
+from pipeline.compute import batch_size, even
 from pipeline.models import Classifier
 from pipeline.params import Settings
 
@@ -28,7 +28,7 @@ class GradientSettings(Settings):
 
 
 def _gradient_of_batch(model: Classifier, images: torch.Tensor, targets: torch.Tensor, score: Score) -> torch.Tensor:
-    inputs = images.detach().clone().requires_grad_()
+    inputs = images.detach().clone(memory_format=torch.channels_last).requires_grad_()
     with torch.enable_grad():
         logits = model(inputs)
         values = logits.softmax(dim=1) if score == "softmax" else logits
@@ -49,8 +49,8 @@ def gradient(model: Classifier, images: torch.Tensor, targets: torch.Tensor, sco
     Returns:
         float32 (N, 3, H, W).
     """
-    size = batch_size(images.shape[-1], images.device)
-    parts = zip(images.split(size), targets.split(size), strict=True)
+    sizes = even(len(images), batch_size(images.shape[-1], images.device))
+    parts = zip(images.split(sizes), targets.split(sizes), strict=True)
     return torch.cat([_gradient_of_batch(model, *part, score) for part in parts])
 
 
@@ -73,7 +73,9 @@ def sum_over_path(
     """
     total = torch.zeros(images.shape, dtype=torch.float64, device=images.device)
     pairs = torch.arange(len(images) * steps, device=images.device)
-    for part in pairs.split(batch_size(images.shape[-1], images.device)):
+    for part in pairs.split(even(len(pairs), batch_size(images.shape[-1], images.device))):
+        if not len(part):
+            break
         rows = part // steps
         inputs, combine = step(rows, part % steps)
         gradients = _gradient_of_batch(model, inputs.to(images.dtype), targets[rows], score)

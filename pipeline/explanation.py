@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from tqdm import tqdm
 
+from pipeline.compute import batch_size, with_smaller_batches, workers
 from pipeline.errors import UserError
 from pipeline.images import Pixels
-from pipeline.maps import create_maps
+from pipeline.maps import MapsWriter
 from pipeline.models import Classifier
+from pipeline.parallel import in_order
 from pipeline.randomness import stream_seed
 from pipeline.registry import StorageType
-from pipeline.rows import batches
+from pipeline.rows import Inputs, Part, States, parts
 
-Explain = Callable[[torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor]
+Explain = Callable[[Classifier, torch.Tensor, torch.Tensor, Sequence[int]], torch.Tensor]
 
 
 def explain_rows(
@@ -26,22 +30,25 @@ def explain_rows(
     weights: Path,
     plan: pd.DataFrame,
     predictions: pd.DataFrame,
-    pictures: dict[int, Pixels],
+    pictures: Mapping[int, Pixels],
     explain: Explain,
     storage: StorageType,
+    at_once: int,
     seed: int,
     maps_path: Path,
 ) -> pd.DataFrame:
     """Explain every row, for the class predicted there, and write the maps as they come.
 
     Args:
-        model: on its device, parameters without gradient.
+        model: on its device.
         weights: folder with a safetensors file a state.
         plan: the table ``plan``.
         predictions: the table ``predictions`` of the same rows.
         pictures: the unperturbed images, uint8 (H, W, 3), by their number.
-        explain: ``(images, targets, seeds) -> maps``: a method with its settings and its model.
+        explain: ``(model, images, targets, seeds) -> maps``: a method with its settings.
         storage: type of the maps on disk.
+        at_once: evaluations of one map that the method makes at once; as many rows are explained together as fill a
+            batch.
         seed: the user's; a row's own seed comes from it and the row's number.
         maps_path: the file to write; at no time are all maps in memory.
 
@@ -49,34 +56,38 @@ def explain_rows(
         The table ``index`` (see `pipeline.tables`).
 
     Raises:
-        UserError: the predictions are not those of the plan, or the method gives a map that is not finite.
+        UserError: the predictions are not those of the plan, or the method gives a map that is not finite or has a
+            wrong shape.
     """
     if not np.array_equal(plan["row"], predictions["row"]):
         raise UserError(f"predictions: found {len(predictions)} rows that are not the plan's {len(plan)}; "
                         "`dvc repro` makes them again")  # fmt: skip
     targets = predictions["prediction"].to_numpy()
     rows = plan["row"].to_numpy()
-    side = next(iter(pictures.values())).shape[0]
-    maps = create_maps(maps_path, storage, len(plan), side)
+    inputs = Inputs(plan, pictures)
+    on = model.mean.device
+    states = States(model, weights, inputs.side)
+    together = max(1, batch_size(inputs.side, on) // at_once)
+
+    def work(part: Part) -> tuple[Part, npt.NDArray[Any]]:
+        own = states.model(part.state)
+        images = own.normalize(inputs.pixels(part.positions))
+        chosen = torch.tensor(targets[part.positions]).to(on)
+        seeds = [stream_seed(seed, "explain", int(row)) for row in rows[part.positions]]
+        maps = with_smaller_batches(lambda: explain(own, images, chosen, seeds).cpu(), inputs.side, on).numpy()
+        _check(maps, rows[part.positions], inputs.side)
+        return part, maps
+
     low, high = np.zeros(len(plan)), np.zeros(len(plan))
-    with tqdm(total=len(plan), desc="explain", unit="map", disable=None) as progress:
-        for batch in batches(model, weights, plan, predictions["state"].tolist(), pictures):
-            at = batch.positions
-            seeds = [stream_seed(seed, "explain", int(row)) for row in rows[at]]
-            chosen = torch.tensor(targets[at]).to(batch.images.device)
-            values = explain(batch.images, chosen, seeds).cpu().numpy()
-            if values.shape != (len(at), side, side):
-                raise UserError(
-                    f"row {rows[at][0]}: found maps of shape {values.shape}; allowed: {(len(at), side, side)}"
-                )
-            finite = np.isfinite(values).all(axis=(1, 2))
-            if not finite.all():
-                raise UserError(f"row {rows[at][finite.argmin()]}: the method gave a map with NaN or infinity")
-            stored = values.astype(maps.dtype)
-            maps[at] = stored
-            low[at], high[at] = stored.min(axis=(1, 2)), stored.max(axis=(1, 2))
-            progress.update(len(at))
-    maps.flush()
+    todo = parts(predictions["state"].tolist(), together)
+    with (
+        tqdm(total=len(plan), desc="explain", unit="map", disable=None) as progress,
+        MapsWriter(maps_path, storage, len(plan)) as writer,
+    ):
+        for part, maps in in_order(work, todo, workers(on)):
+            stored = writer.write(part.positions, maps)
+            low[part.positions], high[part.positions] = stored.min(axis=(1, 2)), stored.max(axis=(1, 2))
+            progress.update(len(part.positions))
     return pd.DataFrame(
         {
             "row": rows,
@@ -87,3 +98,12 @@ def explain_rows(
             "flat": low == high,
         }
     )
+
+
+def _check(maps: npt.NDArray[Any], rows: npt.NDArray[np.int64], side: int) -> None:
+    if maps.ndim != 3 or len(maps) != len(rows) or max(maps.shape[1:]) > side:
+        raise UserError(f"row {rows[0]}: found maps of shape {maps.shape}; allowed: ({len(rows)}, height, width), with "
+                        f"at most {side} pixels a side")  # fmt: skip
+    finite = np.isfinite(maps).all(axis=(1, 2))
+    if not finite.all():
+        raise UserError(f"row {rows[finite.argmin()]}: the method gave a map with NaN or infinity")

@@ -1,38 +1,150 @@
 """The file of a cell's maps.
 
-One NumPy array file (format 1.0): (rows, H, W) in C order, little endian, in the type that the method declares; map
+One NumPy array file (format 1.0): (rows, h, w) in C order, little endian, in the type that the method declares; map
 number i belongs to row i of the plan and to line i of the index. float16 holds maps in [0, 1] to 2**-11; int8 holds
-ternary maps. `numpy.load(path, mmap_mode="r")` reads any map without the others.
+ternary maps. A class activation map is stored as small as its layer is and enlarged when it is read (`enlarge`).
+
+Maps are written and read one by one, so that memory does not grow with their number. `numpy.load` reads them too.
 """
 
 from __future__ import annotations
 
+import os
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.errors import UserError
 
+Map = npt.NDArray[np.float64]
 
-def create_maps(path: Path, kind: str, rows: int, side: int) -> np.memmap[Any, Any]:
-    """Make the file and return its array, (rows, side, side), which is on disk and not in memory."""
-    return np.lib.format.open_memmap(path, "w+", np.dtype(kind), (rows, side, side))  # type: ignore[no-untyped-call]
+EPSILON = 1e-7
+"""What grad-cam adds to a map's greatest value before dividing by it."""
 
 
-def open_maps(path: Path, rows: int) -> npt.NDArray[Any]:
-    """Open a cell's maps without reading them.
+class MapsWriter:
+    """Writes maps in any order; a context, at whose end every map must have been written."""
 
-    Raises:
-        UserError: the file is missing, cut short or of another shape than its index says.
+    def __init__(self, path: Path, kind: str, rows: int) -> None:
+        """Begin a file.
+
+        Args:
+            path: the file.
+            kind: NumPy's name of the stored type.
+            rows: how many maps there will be; the first ones to come say how large they are.
+        """
+        self._type = np.dtype(kind).newbyteorder("<")
+        self._missing = np.ones(rows, bool)
+        self._shape: tuple[int, ...] | None = None
+        self._file: BinaryIO = path.open("wb")
+
+    def write(self, positions: npt.NDArray[np.int64], maps: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Write maps (B, h, w) at their positions and return them as they are stored.
+
+        Raises:
+            ValueError: they have another shape than those before.
+        """
+        stored = np.ascontiguousarray(maps, self._type)
+        if self._shape is None:
+            self._shape = stored.shape[1:]
+            header = {"descr": self._type.str, "fortran_order": False,
+                      "shape": (len(self._missing), *self._shape)}  # fmt: skip
+            np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[no-untyped-call]
+            self._start = self._file.tell()
+        if stored.shape[1:] != self._shape:
+            raise ValueError(f"found maps of shape {stored.shape[1:]} after maps of shape {self._shape}")
+        for position, one in zip(positions.tolist(), stored, strict=True):
+            self._file.seek(self._start + position * one.nbytes)
+            self._file.write(one.tobytes())
+        self._missing[positions] = False
+        return stored
+
+    def __enter__(self) -> MapsWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+        if kind is None and self._missing.any():
+            raise ValueError(f"map {self._missing.argmax()} was never written")
+
+
+class Maps(Sequence[npt.NDArray[Any]]):
+    """The maps of a file, (h, w) each, read when they are asked for."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        """Open a cell's maps.
+
+        Args:
+            path: the file.
+            rows: how many maps its index tells of.
+
+        Raises:
+            UserError: the file is missing, cut short or of another shape than its index says.
+        """
+        try:
+            self._file = path.open("rb")
+            version = np.lib.format.read_magic(self._file)  # type: ignore[no-untyped-call]
+            if version != (1, 0):
+                raise ValueError(f"format {version}")
+            shape, fortran, self.dtype = np.lib.format.read_array_header_1_0(self._file)  # type: ignore[no-untyped-call]
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such file; `dvc repro` makes it") from None
+        except (ValueError, OSError) as error:
+            raise UserError(f"{path}: not a readable array of maps ({' '.join(str(error).split())})") from None
+        if len(shape) != 3 or shape[0] != rows or fortran:
+            raise UserError(f"{path}: found an array of shape {shape}; allowed: ({rows}, height, width)")
+        self.shape: tuple[int, int, int] = shape
+        self._start = self._file.tell()
+        self._bytes = shape[1] * shape[2] * self.dtype.itemsize
+        found, expected = path.stat().st_size, self._start + rows * self._bytes
+        if found != expected:
+            raise UserError(f"{path}: found {found} bytes; allowed: {expected}, as its header says; `dvc repro` makes "
+                            "it again")  # fmt: skip
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, position: Any) -> Any:
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        # Reads from several threads share no position in the file.
+        read = os.pread(self._file.fileno(), self._bytes, self._start + int(position) * self._bytes)
+        return np.frombuffer(read, self.dtype).reshape(self.shape[1:])
+
+
+@lru_cache(maxsize=8)
+def _bilinear(small: int, large: int) -> Map:
+    """Return the matrix (large, small) that resizes a column bilinearly, pixel centres at halves."""
+    centres = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+    before = np.minimum(centres.astype(np.int64), max(small - 2, 0))
+    part = centres - before
+    matrix = np.zeros((large, small))
+    matrix[np.arange(large), before] = 1 - part
+    matrix[np.arange(large), np.minimum(before + 1, small - 1)] += part
+    return matrix
+
+
+def enlarge(stored: npt.NDArray[Any], side: int) -> Map:
+    """Return a stored map at the size of its image.
+
+    A smaller one is resized bilinearly and scaled to [0, 1] again, as grad-cam does; one of that size already is left
+    as it is.
+
+    Args:
+        stored: (h, w), values in [0, 1] where it is smaller than the image.
+        side: of the image, in pixels.
+
+    Returns:
+        float64 (side, side).
     """
-    try:
-        maps = np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; `dvc repro` makes it") from None
-    except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable array of maps ({' '.join(str(error).split())})") from None
-    if maps.ndim != 3 or len(maps) != rows:
-        raise UserError(f"{path}: found an array of shape {maps.shape}; allowed: ({rows}, height, width)")
-    return maps
+    values = stored.astype(np.float64)
+    if values.shape == (side, side):
+        return values
+    resized = _bilinear(values.shape[0], side) @ values @ _bilinear(values.shape[1], side).T
+    resized -= resized.min()
+    return resized / (EPSILON + resized.max())

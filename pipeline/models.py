@@ -68,6 +68,13 @@ class Classifier(nn.Module):
         self.cam_layout = settings.cam_layout
         self.cam_path = settings.cam_layer
         self.cam_layer = _layer_at(network, settings.cam_layer)
+        # What a method computed from the weights alone; gone when they change.
+        self.remembered: dict[Any, torch.Tensor] = {}
+
+    def train(self, mode: bool = True) -> Classifier:
+        """Switch to training or, with ``mode=False``, evaluation."""
+        self.remembered.clear()
+        return super().train(mode)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Return the logits of normalised images."""
@@ -75,8 +82,11 @@ class Classifier(nn.Module):
         return logits
 
     def normalize(self, pixels: Pixels) -> torch.Tensor:
-        """Return uint8 images (N, H, W, 3) as the network's input on the network's device."""
-        images = torch.from_numpy(np.ascontiguousarray(pixels.transpose(0, 3, 1, 2))).to(self.mean.device)
+        """Return uint8 images (N, H, W, 3) as the network's input on the network's device.
+
+        The channels stay last in memory, where convolutions are fastest.
+        """
+        images = torch.from_numpy(np.ascontiguousarray(pixels)).to(self.mean.device).permute(0, 3, 1, 2)
         return (images.to(self.mean.dtype) / 255 - self.mean) / self.std
 
     def pixels(self, images: torch.Tensor) -> Pixels:
@@ -193,3 +203,4 @@ def load_state(model: Classifier, path: Path) -> None:
             raise UserError(f"{path}: the checkpoint does not fit the model: {name} has shape {found}; "
                             f"allowed: {allowed}")  # fmt: skip
     model.network.load_state_dict(state)
+    model.remembered.clear()

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import tempfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +30,37 @@ def load(path: Path, images: Iterable[int], size: int, crop_fraction: float) -> 
     table = read("images", path, sorted(set(images)))
     decoded = decode_images(table["encoded"], size, crop_fraction, str(path))
     return dict(zip(table["image"].tolist(), decoded, strict=True))
+
+
+CHUNK = 64
+"""Images decoded together."""
+
+
+class Pictures(Mapping[int, Pixels]):
+    """Images by their number, decoded once into a file without a name: however many they are, memory stays flat."""
+
+    def __init__(self, path: Path, images: Iterable[int], size: int, crop_fraction: float) -> None:
+        """Decode some images; the arguments are those of `load`."""
+        wanted = sorted({int(image) for image in images})
+        self._shape = (size, size, 3)
+        self._bytes = size * size * 3
+        self._place = {image: place for place, image in enumerate(wanted)}
+        self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the pictures are
+        for start in range(0, len(wanted), CHUNK):
+            for picture in load(path, wanted[start : start + CHUNK], size, crop_fraction).values():
+                self._file.write(picture.tobytes())
+        self._file.flush()
+
+    def __getitem__(self, image: int) -> Pixels:
+        # Reads from several threads share no position in the file.
+        read = os.pread(self._file.fileno(), self._bytes, self._place[image] * self._bytes)
+        return np.frombuffer(read, np.uint8).reshape(self._shape)
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._place)
+
+    def __len__(self) -> int:
+        return len(self._place)
 
 
 def stack(pictures: dict[int, Pixels], splits: pd.DataFrame) -> tuple[Pixels, npt.NDArray[np.int64]]:

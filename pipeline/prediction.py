@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 import torch
 from tqdm import tqdm
 
+from pipeline.compute import batch_size, with_smaller_batches, workers
 from pipeline.images import Pixels
 from pipeline.models import Classifier
-from pipeline.rows import batches, states
+from pipeline.parallel import in_order
+from pipeline.rows import Inputs, Part, States, parts, states
 
 
 def predict(
-    model: Classifier, weights: Path, plan: pd.DataFrame, splits: pd.DataFrame, pictures: dict[int, Pixels], epochs: int
-) -> pd.DataFrame:
+    model: Classifier, weights: Path, plan: pd.DataFrame, splits: pd.DataFrame, pictures: Mapping[int, Pixels],
+    epochs: int,
+) -> pd.DataFrame:  # fmt: skip
     """Predict the class of every row.
 
     Args:
@@ -31,14 +36,29 @@ def predict(
         The table ``predictions`` (see `pipeline.tables`).
     """
     row_states = states(plan, epochs)
+    inputs = Inputs(plan, pictures)
+    on = model.mean.device
+    prepared = States(model, weights, inputs.side)
+    size = batch_size(inputs.side, on)
+
+    def work(part: Part) -> tuple[Part, npt.NDArray[np.float32]]:
+        own = prepared.model(part.state)
+        images = own.normalize(inputs.pixels(part.positions))
+
+        def scores() -> torch.Tensor:
+            chunks = images.split(batch_size(inputs.side, on))
+            with torch.inference_mode():
+                return torch.cat([own(chunk).softmax(dim=1) for chunk in chunks]).cpu()
+
+        return part, with_smaller_batches(scores, inputs.side, on).numpy()
+
     prediction = np.zeros(len(plan), np.int64)
     probability = np.zeros(len(plan))
-    with tqdm(total=len(plan), desc="predict", unit="row", disable=None) as progress, torch.inference_mode():
-        for batch in batches(model, weights, plan, row_states, pictures):
-            score, best = model(batch.images).softmax(dim=1).max(dim=1)
-            prediction[batch.positions] = best.cpu().numpy()
-            probability[batch.positions] = score.double().clamp(0, 1).cpu().numpy()
-            progress.update(len(batch.positions))
+    with tqdm(total=len(plan), desc="predict", unit="row", disable=None) as progress:
+        for part, scores in in_order(work, parts(row_states, size), workers(on)):
+            prediction[part.positions] = scores.argmax(axis=1)
+            probability[part.positions] = scores.max(axis=1).astype(np.float64).clip(0, 1)
+            progress.update(len(part.positions))
     labels = splits.set_index("image")["label"]
     return pd.DataFrame(
         {

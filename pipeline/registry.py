@@ -29,6 +29,21 @@ StorageType = Literal["float16", "float32", "int8"]
 
 
 @dataclass(frozen=True)
+class Cost:
+    """Evaluations of the model that one map takes at most.
+
+    Attributes:
+        forward: images whose scores alone are asked for.
+        gradient: images whose scores are differentiated with respect to the image (the forward pass is in it).
+        at_once: how many of these the method makes in one batch; the rest waits for them.
+    """
+
+    forward: int = 0
+    gradient: int = 0
+    at_once: int = 1
+
+
+@dataclass(frozen=True)
 class Method:
     """A saliency method.
 
@@ -36,13 +51,16 @@ class Method:
         settings: the type of its section ``saliency.<name>`` in params.yaml.
         explain: ``(model, images[N,3,H,W], targets[N], settings, seeds) -> maps[N,H,W]``: float32 maps, row by row
             independent of each other. ``images`` are normalised for the model and float32, ``targets`` are int64
-            class indices, ``seeds`` has one integer a row, from which all randomness of that row comes.
+            class indices, ``seeds`` has one integer a row, from which all randomness of that row comes. Maps may be
+            smaller than the images; `pipeline.maps.enlarge` is then how they are read.
         storage: the type in which its maps are kept on disk.
+        cost: ``settings -> Cost``.
     """
 
     settings: type[Settings]
     explain: Explain
     storage: StorageType
+    cost: Callable[[Any], Cost]
 
 
 @dataclass(frozen=True)

@@ -1,33 +1,35 @@
-"""Rows as a stream of batches: every model state loaded once, images and perturbations mixed in a batch."""
+"""Rows as work to share out: what each row's input is, and which state of the model it needs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import copy
+import threading
+import weakref
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
-import torch
 
-from pipeline.compute import batch_size
+from pipeline.fusion import fold, foldable, lay_out
 from pipeline.images import Pixels
 from pipeline.models import RANDOM, TRAINED, Classifier, checkpoint_epochs, load_state, state_name
 from pipeline.transforms import apply_each
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Some rows of the plan, ready for a model.
+class Part:
+    """Some rows that need the same state of a model.
 
     Attributes:
+        state: its name.
         positions: int64 (B,), positions of the rows in the plan.
-        images: float32 (B, 3, H, W): perturbed and normalised.
     """
 
+    state: str
     positions: npt.NDArray[np.int64]
-    images: torch.Tensor
 
 
 def states(plan: pd.DataFrame, epochs: int) -> list[str]:
@@ -40,31 +42,83 @@ def states(plan: pd.DataFrame, epochs: int) -> list[str]:
     ]
 
 
-def batches(
-    model: Classifier, weights: Path, plan: pd.DataFrame, row_states: list[str], pictures: dict[int, Pixels]
-) -> Iterator[Batch]:
-    """Stream the rows of a plan, one model state after the other.
+def parts(row_states: list[str], size: int) -> Iterator[Part]:
+    """Cut the rows of each state into parts of nearly the same number of rows, at most ``size``.
 
-    Args:
-        model: its weights are replaced as the stream goes on.
-        weights: folder with a safetensors file a state.
-        plan: the table ``plan``.
-        row_states: the state of every row.
-        pictures: the unperturbed images, uint8 (H, W, 3), by their number.
-
-    Yields:
-        Batches in the order of the plan within a state.
+    The parts depend on nothing else, so neither does what is computed from them.
     """
-    names, transforms = np.array(row_states), plan["transform"].to_numpy(dtype=object)
-    magnitudes = plan["magnitude"].to_numpy(dtype=np.float64, na_value=np.nan)
-    images = plan["image"].to_numpy()
-    side = next(iter(pictures.values())).shape[0]
-    size = batch_size(side, model.mean.device)
+    names = np.array(row_states)
     for state in dict.fromkeys(row_states):
-        load_state(model, weights / f"{state}.safetensors")
         of_state = np.flatnonzero(names == state)
-        for start in range(0, len(of_state), size):
-            part = of_state[start : start + size]
-            originals = np.stack([pictures[image] for image in images[part]])
-            perturbed = apply_each(originals, transforms[part], magnitudes[part])
-            yield Batch(part, model.normalize(perturbed))
+        for positions in np.array_split(of_state, -(-len(of_state) // size)):
+            yield Part(state, positions)
+
+
+class Inputs:
+    """The perturbed pictures of a plan's rows, made when they are asked for."""
+
+    def __init__(self, plan: pd.DataFrame, pictures: Mapping[int, Pixels]) -> None:
+        """Describe them.
+
+        Args:
+            plan: the table ``plan``.
+            pictures: the unperturbed images, uint8 (H, W, 3), by their number.
+        """
+        self._images = plan["image"].to_numpy()
+        self._transforms = plan["transform"].to_numpy(dtype=object)
+        self._magnitudes = plan["magnitude"].to_numpy(dtype=np.float64, na_value=np.nan)
+        self._pictures = pictures
+        self.side: int = next(iter(pictures.values())).shape[0]
+
+    def pixels(self, positions: npt.NDArray[np.int64]) -> Pixels:
+        """Return the inputs of some rows, uint8 (B, H, W, 3)."""
+        originals = np.stack([self._pictures[image] for image in self._images[positions].tolist()])
+        return apply_each(originals, self._transforms[positions], self._magnitudes[positions])
+
+
+class States:
+    """The states of a model, for threads that need different ones at a time.
+
+    A state is read from disk once, made ready for inference, and kept while a thread uses it. Every thread has a model
+    of its own, whose hooks are its own, on weights that all threads share.
+    """
+
+    def __init__(self, model: Classifier, weights: Path, image_size: int) -> None:
+        """Prepare a model.
+
+        Args:
+            model: on its device, in evaluation mode; its own weights do not matter.
+            weights: folder with a safetensors file a state.
+            image_size: side of its input in pixels.
+        """
+        self._model, self._weights = model, weights
+        self._pairs = foldable(model, image_size)
+        self._lock = threading.Lock()
+        self._loaded: weakref.WeakValueDictionary[str, Classifier] = weakref.WeakValueDictionary()
+        self._own = threading.local()
+
+    def model(self, state: str) -> Classifier:
+        """Return this thread's model in a state; it is good until the thread asks for the next one."""
+        if getattr(self._own, "state", None) != state:
+            with self._lock:
+                shared = self._loaded.get(state)
+                if shared is None:
+                    shared = self._loaded[state] = self._load(state)
+            # Holding the shared one keeps it loaded for the other threads.
+            self._own.state, self._own.shared, self._own.model = state, shared, _on_same_weights(shared)
+        model: Classifier = self._own.model
+        return model
+
+    def _load(self, state: str) -> Classifier:
+        model = copy.deepcopy(self._model)
+        load_state(model, self._weights / f"{state}.safetensors")
+        model.requires_grad_(False)
+        fold(model, self._pairs)
+        lay_out(model)
+        return model
+
+
+def _on_same_weights(model: Classifier) -> Classifier:
+    """Return a copy of a model's modules around its own tensors."""
+    shared = [*model.parameters(), *model.buffers(), model.remembered]
+    return copy.deepcopy(model, {id(one): one for one in shared})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,24 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
+from pipeline.compute import threads
 from pipeline.errors import UserError
+from pipeline.maps import enlarge
+from pipeline.parallel import in_order
 from pipeline.params import SimilaritySettings
-from pipeline.similarity import spearman, ssim
+from pipeline.similarity import Reference, spearman, ssim
 from pipeline.transforms import carry_back
+
+Scores = tuple[int, float | None, float | None]
+"""Valid pixels, SSIM, Spearman's rank correlation."""
 
 
 def score_rows(
     plan: pd.DataFrame,
     predictions: pd.DataFrame,
     index: pd.DataFrame,
-    maps: npt.NDArray[Any],
+    maps: Sequence[npt.NDArray[Any]],
+    side: int,
     settings: SimilaritySettings,
 ) -> pd.DataFrame:
     """Compare every map with its reference's.
@@ -28,7 +36,8 @@ def score_rows(
         plan: the table ``plan``.
         predictions: the table ``predictions`` of the same rows.
         index: the table ``index`` of the same rows.
-        maps: (rows, H, W), in the plan's order; read one by one.
+        maps: of all rows, in the plan's order; read one by one.
+        side: of the images, in pixels; smaller maps are enlarged to it.
         settings: the window of SSIM.
 
     Returns:
@@ -50,13 +59,23 @@ def score_rows(
     references = position.loc[plan["reference"]].to_numpy()
     rows = plan[plan["kind"] != "reference"]
     magnitudes = rows["magnitude"].to_numpy(dtype=np.float64, na_value=np.nan)
-    compared = [
-        _compare(maps[references[at]], maps[at], transform, magnitude, settings.window)
-        for at, transform, magnitude in tqdm(
-            list(zip(rows.index, rows["transform"], magnitudes, strict=True)), desc="score", unit="map", disable=None
-        )
-    ]
-    valid, structural, ranked = zip(*compared, strict=True)
+    transforms = rows["transform"].to_numpy()
+    of_image = list(rows.groupby(references[rows.index]).indices.items())
+
+    def work(task: tuple[int, npt.NDArray[np.int64]]) -> list[Scores]:
+        reference = Reference(_at_size(maps[task[0]], side), settings.window)
+        return [
+            _compare(reference, _at_size(maps[rows.index[at]], side), transforms[at], magnitudes[at])
+            for at in task[1].tolist()
+        ]
+
+    scores: list[Scores] = [(0, None, None)] * len(rows)
+    with tqdm(total=len(rows), desc="score", unit="map", disable=None) as progress:
+        for (_, places), found in zip(of_image, in_order(work, of_image, threads()), strict=True):
+            for place, score in zip(places.tolist(), found, strict=True):
+                scores[place] = score
+            progress.update(len(found))
+    valid, structural, ranked = zip(*scores, strict=True)
     prediction = predictions["prediction"].to_numpy()
     return pd.DataFrame(
         {
@@ -73,10 +92,12 @@ def score_rows(
     )
 
 
-def _compare(
-    reference: npt.NDArray[Any], other: npt.NDArray[Any], transform: str, magnitude: float, window: int
-) -> tuple[int, float | None, float | None]:
-    """Return the number of valid pixels, SSIM and Spearman's rank correlation."""
-    expected = reference.astype(np.float64)
-    carried, valid = carry_back(other.astype(np.float64), transform, magnitude)
-    return int(valid.sum()), ssim(expected, carried, valid, window), spearman(expected, carried, valid)
+def _at_size(stored: npt.NDArray[Any], side: int) -> npt.NDArray[Any]:
+    """Return a map at the size of its image, in its stored type where it is stored at that size."""
+    return stored if stored.shape == (side, side) else enlarge(stored, side)
+
+
+def _compare(reference: Reference, other: npt.NDArray[Any], transform: str, magnitude: float) -> Scores:
+    carried, valid = carry_back(other, transform, magnitude)
+    pixels = carried.size if valid is None else int(valid.sum())
+    return pixels, ssim(reference, carried, valid), spearman(reference, carried, valid)

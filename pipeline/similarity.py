@@ -6,33 +6,94 @@ both are then undefined, which is None here and null on disk.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
-Map = npt.NDArray[np.float64]
+Values = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
 K1, K2 = 0.01, 0.03
 
 
-def is_flat(saliency: Map, valid: Mask) -> bool:
+def is_flat(saliency: Values, valid: Mask | None = None) -> bool:
     """Say whether all valid values of a map are equal (or there are none)."""
-    values = saliency[valid]
+    values = saliency if valid is None else saliency[valid]
     return values.size == 0 or bool(values.min() == values.max())
 
 
-def _window_means(arrays: Map, window: int) -> Map:
-    """Return the mean over every window inside each (H, W) array: (..., H - window + 1, W - window + 1)."""
-    height, width = arrays.shape[-2:]
-    total = np.zeros((*arrays.shape[:-2], height + 1, width + 1))
-    total[..., 1:, 1:] = arrays
-    np.cumsum(total, axis=-2, out=total)
-    rows = total[..., window:, :] - total[..., :-window, :]
-    np.cumsum(rows, axis=-1, out=rows)
-    return (rows[..., window:] - rows[..., :-window]) / (window * window)
+def _sums_along(arrays: Values, window: int, axis: int) -> Values:
+    """Return the sum over every window inside an axis, by doubling: of 5, as (2 + 2) + 1."""
+
+    def part(values: Values, start: int, length: int) -> Values:
+        place: list[slice] = [slice(None)] * values.ndim
+        place[axis] = slice(start, start + length)
+        return values[tuple(place)]
+
+    length = arrays.shape[axis] - window + 1
+    total, covered, power, width = None, 0, arrays, 1
+    while True:
+        if window & width:
+            shifted = part(power, covered, length)
+            total = shifted if total is None else total + shifted
+            covered += width
+        if 2 * width > window:
+            return total  # type: ignore[return-value]
+        size = power.shape[axis] - width
+        power = part(power, 0, size) + part(power, width, size)
+        width *= 2
 
 
-def ssim(reference: Map, other: Map, valid: Mask, window: int) -> float | None:
+def _window_sums(arrays: Values, window: int) -> Values:
+    """Return the sum over every window inside each (H, W) array: (..., H - window + 1, W - window + 1)."""
+    return _sums_along(_sums_along(arrays, window, -2), window, -1)
+
+
+@dataclass(frozen=True, eq=False)
+class Reference:
+    """A map that others are compared with, and what is the same in all those comparisons.
+
+    Attributes:
+        values: the map, (H, W), of any real type.
+        window: side of SSIM's window, odd, in pixels.
+    """
+
+    values: Values
+    window: int
+
+    @cached_property
+    def offset(self) -> float:
+        """A value near the map's: squares of what remains keep their digits."""
+        return float(self.values.astype(np.float64).mean())
+
+    @cached_property
+    def centred(self) -> Floats:
+        """The map less the offset."""
+        return self.values.astype(np.float64) - self.offset
+
+    @cached_property
+    def span(self) -> float:
+        """Greatest less least value."""
+        return float(self.centred.max() - self.centred.min())
+
+    @cached_property
+    def moments(self) -> tuple[Floats, Floats]:
+        """Mean, and mean square, of the centred map over every window."""
+        count = self.window**2
+        mean, square = _window_sums(np.stack([self.centred, self.centred**2]), self.window) / count
+        return mean, square
+
+    @cached_property
+    def ranks(self) -> tuple[Floats, float]:
+        """Ranks of all pixels less their mean, and the sum of their squares."""
+        return _centred_ranks(self.values.ravel())
+
+
+def ssim(reference: Reference, other: Values, valid: Mask | None = None) -> float | None:
     """Return the structural similarity of two maps.
 
     Uniform window, sample covariance, K1 = 0.01, K2 = 0.03; the data range is the larger of the two maps'
@@ -41,41 +102,64 @@ def ssim(reference: Map, other: Map, valid: Mask, window: int) -> float | None:
     it is the mean of its full map over the valid mask eroded by the window (the frame counting as invalid).
 
     Args:
-        reference: (H, W).
+        reference: the map compared with.
         other: (H, W), carried back to the frame of ``reference``.
-        valid: (H, W), true where the two may be compared.
-        window: side of the window, odd, in pixels.
+        valid: (H, W), true where the two may be compared; None for everywhere.
 
     Returns:
         A number in [-1, 1], or None where either map is flat over the valid pixels or no window fits.
 
     Source: Z. Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.
     """
-    if is_flat(reference, valid) or is_flat(other, valid) or min(reference.shape) < window:
+    window = reference.window
+    b = other.astype(np.float64)
+    if min(b.shape) < window or is_flat(b, valid) or is_flat(reference.centred, valid):
         return None
     count = window * window
-    inside = _window_means(valid.astype(np.float64), window) > 1 - 0.5 / count
-    if not inside.any():
+    inside = None if valid is None else _window_sums(valid.astype(np.uint8), window) == count
+    if inside is not None and not inside.any():
         return None
-    data_range = max(np.ptp(reference), np.ptp(other))
+    data_range = max(reference.span, float(b.max() - b.min()))
     c1, c2 = (K1 * data_range) ** 2, (K2 * data_range) ** 2
-    # The running sums lose digits on large values, and neither variances nor covariances mind an offset.
-    offset_a, offset_b = reference[valid].mean(), other[valid].mean()
-    a, b = reference - offset_a, other - offset_b
-    mean_a, mean_b, square_a, square_b, mixed = _window_means(np.stack([a, b, a * a, b * b, a * b]), window)
+    offset_b = float(b.mean())
+    b -= offset_b
+    mean_a, square_a = reference.moments
+    mean_b, square_b, mixed = _window_sums(np.stack([b, b * b, reference.centred * b]), window) / count
     sample = count / (count - 1)
-    variance_a = sample * (square_a - mean_a * mean_a)
-    variance_b = sample * (square_b - mean_b * mean_b)
+    variances = sample * (square_a - mean_a * mean_a + square_b - mean_b * mean_b)
     covariance = sample * (mixed - mean_a * mean_b)
-    mean_a, mean_b = mean_a + offset_a, mean_b + offset_b
+    mean_a, mean_b = mean_a + reference.offset, mean_b + offset_b
     luminance = (2 * mean_a * mean_b + c1) / (mean_a**2 + mean_b**2 + c1)
-    structure = (2 * covariance + c2) / (variance_a + variance_b + c2)
-    return float(np.clip((luminance * structure)[inside].mean(), -1.0, 1.0))
+    similar = luminance * (2 * covariance + c2) / (variances + c2)
+    return float(np.clip((similar if inside is None else similar[inside]).mean(), -1.0, 1.0))
 
 
-def ranks(values: Map) -> Map:
-    """Return the ranks of a vector, from 1, ties sharing their average rank."""
-    order = np.argsort(values, kind="stable")
+SIGN = 0x8000
+
+
+def _codes(values: Values) -> npt.NDArray[np.int64] | None:
+    """Return small whole numbers in the order of the values, where their type makes that cheap."""
+    if values.dtype == np.int8:
+        return values.astype(np.int64) + 128
+    if values.dtype == np.float16:
+        # The bits of numbers that are not negative are ordered as the numbers are.
+        bits = np.ascontiguousarray(values).view(np.uint16)
+        return None if (bits >= SIGN).any() else bits.astype(np.int64)
+    return None
+
+
+def ranks(values: Values) -> Floats:
+    """Return the ranks of a vector, from 1, ties sharing their average rank.
+
+    Maps are stored in types of few values: those are counted instead of sorted.
+    """
+    codes = _codes(values)
+    if codes is not None:
+        counts = np.bincount(codes)
+        return (np.cumsum(counts) - (counts - 1) / 2)[codes]
+    if values.dtype == np.float16:
+        values = values.astype(np.float32)  # nothing is fast on halves
+    order = np.argsort(values)
     ordered = values[order]
     starts = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1]]))
     ends = np.append(starts[1:], len(ordered))
@@ -84,19 +168,24 @@ def ranks(values: Map) -> Map:
     return ranked
 
 
-def spearman(reference: Map, other: Map, valid: Mask) -> float | None:
+def _centred_ranks(values: Values) -> tuple[Floats, float]:
+    centred = ranks(values) - (values.size + 1) / 2
+    return centred, float(centred @ centred)
+
+
+def spearman(reference: Reference, other: Values, valid: Mask | None = None) -> float | None:
     """Return Spearman's rank correlation of two maps over the valid pixels, ties with average ranks.
 
     Args:
-        reference: (H, W).
+        reference: the map compared with; its ranks are taken once where all pixels are valid.
         other: (H, W), carried back to the frame of ``reference``.
-        valid: (H, W), true where the two may be compared.
+        valid: (H, W), true where the two may be compared; None for everywhere.
 
     Returns:
         A number in [-1, 1], or None where either map is flat over the valid pixels.
     """
-    if is_flat(reference, valid) or is_flat(other, valid):
+    a, norm_a = reference.ranks if valid is None else _centred_ranks(reference.values[valid])
+    b, norm_b = _centred_ranks(other.ravel() if valid is None else other[valid])
+    if norm_a == 0 or norm_b == 0:  # all ranks are the same, or there are none
         return None
-    middle = (np.count_nonzero(valid) + 1) / 2
-    a, b = ranks(reference[valid]) - middle, ranks(other[valid]) - middle
-    return float(np.clip(a @ b / np.sqrt((a @ a) * (b @ b)), -1.0, 1.0))
+    return float(np.clip(a @ b / np.sqrt(norm_a * norm_b), -1.0, 1.0))

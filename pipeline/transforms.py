@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,8 @@ Magnitudes = npt.NDArray[np.float64]
 Map = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 Apply = Callable[[Pixels, Magnitudes], Pixels]
-CarryBack = Callable[[Map, float], tuple[Map, Mask]]
+Stored = npt.NDArray[Any]
+CarryBack = Callable[[Stored, float], tuple[Stored, Mask | None]]
 
 STEPS_PER_SIDE = 31
 TRANSLATION_PER_SIDE = 32 / 224
@@ -38,8 +39,8 @@ class Transform:
             give theirs as a part of the image's side.
         whole_pixels: whether magnitudes are pixels, to be rounded.
         apply: ``(images, magnitudes) -> images``; magnitudes are ignored when there are none.
-        carry_back: ``(map, magnitude) -> (map, valid)`` undoes the geometry on one map (H, W); None for photometric
-            transforms, whose maps are compared as they are.
+        carry_back: ``(map, magnitude) -> (map, valid)`` undoes the geometry on one map (H, W), ``valid`` being None where
+            all pixels are; None for photometric transforms, whose maps are compared as they are.
     """
 
     kind: Literal["geometric", "photometric"]
@@ -85,7 +86,7 @@ def _translate(axis: int) -> tuple[Apply, CarryBack]:
     def apply(images: Pixels, magnitudes: Magnitudes) -> Pixels:
         return np.stack([_shift(image, int(by), axis) for image, by in zip(images, magnitudes, strict=True)])
 
-    def carry_back(saliency: Map, magnitude: float) -> tuple[Map, Mask]:
+    def carry_back(saliency: Stored, magnitude: float) -> tuple[Stored, Mask | None]:
         back = -int(magnitude)
         return _shift(saliency, back, axis), _shift(np.ones(saliency.shape, bool), back, axis)
 
@@ -96,8 +97,8 @@ def _flip(axis: int) -> tuple[Apply, CarryBack]:
     def apply(images: Pixels, magnitudes: Magnitudes) -> Pixels:
         return np.flip(images, axis + 1)
 
-    def carry_back(saliency: Map, magnitude: float) -> tuple[Map, Mask]:
-        return np.flip(saliency, axis), np.ones(saliency.shape, bool)
+    def carry_back(saliency: Stored, magnitude: float) -> tuple[Stored, Mask | None]:
+        return np.flip(saliency, axis), None
 
     return apply, carry_back
 
@@ -125,7 +126,7 @@ def _rotate(images: Pixels, magnitudes: Magnitudes) -> Pixels:
     return turned
 
 
-def _carry_back_rotation(saliency: Map, magnitude: float) -> tuple[Map, Mask]:
+def _carry_back_rotation(saliency: Stored, magnitude: float) -> tuple[Map, Mask]:
     """Turn a map back with bilinear interpolation, as `skimage.transform.rotate(map, -magnitude, clip=False)` does.
 
     Valid are the pixels whose value comes wholly from inside the turned frame: the published code also counts
@@ -141,7 +142,7 @@ def _carry_back_rotation(saliency: Map, magnitude: float) -> tuple[Map, Mask]:
     # Turning by whole quarters lands on pixel centres but for the last bits, which must not spoil the border.
     column, row = np.round(column, 9), np.round(row, 9)
     valid = (column >= 0) & (column <= width - 1) & (row >= 0) & (row <= height - 1)
-    padded = np.pad(saliency, 1)
+    padded = np.pad(saliency.astype(np.float64), 1)
     column, row = np.clip(column, -1, width) + 1, np.clip(row, -1, height) + 1
     left = np.minimum(column.astype(np.int64), width)
     top = np.minimum(row.astype(np.int64), height)
@@ -282,19 +283,18 @@ def apply_each(images: Pixels, names: npt.NDArray[np.object_], magnitudes: Magni
     return perturbed
 
 
-def carry_back(saliency: Map, name: str, magnitude: float) -> tuple[Map, Mask]:
+def carry_back(saliency: Stored, name: str, magnitude: float) -> tuple[Stored, Mask | None]:
     """Undo the geometry of a transform on the map of its image.
 
     Args:
-        saliency: one map, (H, W), of the perturbed image.
+        saliency: one map, (H, W), of the perturbed image, of any real type.
         name: key of `TRANSFORMS` or `IDENTITY`.
         magnitude: NaN where the transform has none.
 
     Returns:
         The map in the frame of the unperturbed image, zero where nothing came from inside the frame, and a boolean
-        mask (H, W), true for the pixels that may be compared.
+        mask (H, W), true for the pixels that may be compared, or None where that is all of them. Rotation gives
+        float64, everything else the type of the map.
     """
     back = None if name == IDENTITY else TRANSFORMS[name].carry_back
-    if back is None:
-        return saliency, np.ones(saliency.shape, bool)
-    return back(saliency, magnitude)
+    return (saliency, None) if back is None else back(saliency, magnitude)

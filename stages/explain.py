@@ -18,18 +18,19 @@ def main(dataset: str, model: str, method: str) -> None:
     splits = tables.read("splits", storage.splits_file(dataset))
     plan = tables.read("plan", storage.plan_file(dataset))
     predictions = tables.read("predictions", storage.predictions_file(dataset, model))
-    loaded = pictures.load(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
-    classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0).to(device()).requires_grad_(False)
+    loaded = pictures.Pictures(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
+    classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0).to(device())
 
-    def explain(images, targets, seeds):  # type: ignore[no-untyped-def]
+    def explain(classifier, images, targets, seeds):  # type: ignore[no-untyped-def]
         return chosen.explain(classifier, images, targets, own, seeds)
 
     weights = storage.models_folder(dataset, model)
     with storage.whole(storage.explanations_folder(dataset, model, method)) as draft:
         draft.mkdir()
         index = explain_rows(
-            classifier, weights, plan, predictions, loaded, explain, chosen.storage, seed, draft / storage.MAPS
-        )
+            classifier, weights, plan, predictions, loaded, explain, chosen.storage, chosen.cost(own).at_once, seed,
+            draft / storage.MAPS,
+        )  # fmt: skip
         tables.write("index", draft / storage.INDEX, index)
 
 

@@ -14,7 +14,7 @@ def main(dataset: str, model: str) -> None:
     epochs = params.read(f"training.{dataset}.epochs", int)
     splits = tables.read("splits", storage.splits_file(dataset))
     plan = tables.read("plan", storage.plan_file(dataset))
-    loaded = pictures.load(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
+    loaded = pictures.Pictures(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
     classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0).to(device())
     weights = storage.models_folder(dataset, model)
     predictions = predict(classifier, weights, plan, splits, loaded, epochs)

@@ -13,15 +13,17 @@ import torch
 from pipeline import cose
 from pipeline.errors import UserError
 from pipeline.explanation import explain_rows
-from pipeline.maps import open_maps
+from pipeline.maps import Maps
 from pipeline.models import Classifier, save_state
 from pipeline.params import PlanSettings, SimilaritySettings, StatisticsSettings
 from pipeline.plan import draw_plan
 from pipeline.prediction import predict
+from pipeline.registry import METHODS
 from pipeline.scoring import score_rows
 from pipeline.tables import check
 from pipeline.transforms import TRANSFORMS
 from tests.conftest import CLASSES, SIDE, small_convnet
+from tests.settings import SMALL
 
 EPOCHS = 10
 PLAN = PlanSettings(images=6, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=(10, 60))
@@ -73,9 +75,9 @@ def run_chain(
     pictures: dict[int, np.ndarray], weights: Path, folder: Path,
 ) -> pd.DataFrame:  # fmt: skip
     path = folder / "maps.npy"
-    index = explain_rows(small_convnet(), weights, plan, predictions, pictures, method, "float16", 0, path)
+    index = explain_rows(small_convnet(), weights, plan, predictions, pictures, method, "float16", 1, 0, path)
     check("index", index, "test")
-    scores = score_rows(plan, predictions, index, open_maps(path, len(plan)), SimilaritySettings(window=5))
+    scores = score_rows(plan, predictions, index, Maps(path, len(plan)), SIDE, SimilaritySettings(window=5))
     check("scores", scores, "test")
     return scores
 
@@ -99,13 +101,15 @@ def test_predictions_are_each_states_own(
         assert predictions["probability"][at] == pytest.approx(float(scores.max()), abs=1e-5)
 
 
-def test_a_map_that_follows_the_picture_is_perfectly_consistent(plan, predictions, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
+def test_a_map_that_follows_the_picture_is_perfectly_consistent(  # type: ignore[no-untyped-def]
+    plan, predictions, pictures, weights, tmp_path, one_thread
+) -> None:
     # Photometric transforms change the picture, so the fake looks at geometry alone: a map fixed to the image that
     # the transform's own geometry moves. Nearest-neighbour rotation makes it approximate there.
     marks = {number: np.random.default_rng(number).integers(1, 256, (SIDE, SIDE)) for number in pictures}
     rows = iter(plan.itertuples())
 
-    def follows(images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    def follows(model: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
         maps = []
         for _ in seeds:
             row = next(rows)
@@ -128,7 +132,7 @@ def test_a_map_that_follows_the_picture_is_perfectly_consistent(plan, prediction
 
 
 def test_a_constant_method_is_undefined_and_counted(plan, predictions, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    def constant(images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    def constant(model: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
         return torch.full((len(images), SIDE, SIDE), 0.25)
 
     scores = run_chain(constant, plan, predictions, pictures, weights, tmp_path)
@@ -144,7 +148,7 @@ def test_a_constant_method_is_undefined_and_counted(plan, predictions, pictures,
 
 
 def test_a_random_method_is_near_zero(plan, predictions, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    def noise(images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    def noise(model: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
         drawn = [np.random.default_rng(seed).random((SIDE, SIDE)) for seed in seeds]
         return torch.from_numpy(np.stack(drawn)).float()
 
@@ -153,27 +157,47 @@ def test_a_random_method_is_near_zero(plan, predictions, pictures, weights, tmp_
     assert abs(scores["spearman"].mean()) < 0.02
 
 
-def test_maps_do_not_depend_on_the_batch(plan, predictions, pictures, weights, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
-    from pipeline.saliency import integrated_gradients
+@pytest.fixture
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COSE_THREADS", "1")
 
-    settings = integrated_gradients.Settings(steps=4, baseline=0.0, score="softmax", percentile=99)
+
+def explained(name: str, plan, predictions, pictures, weights, path: Path) -> np.ndarray:  # type: ignore[no-untyped-def]
+    method, settings = METHODS[name], SMALL[name]
+
+    def explain(model, images, targets, seeds):  # type: ignore[no-untyped-def]
+        return method.explain(model, images, targets, settings, seeds)
+
+    at_once = method.cost(settings).at_once
+    explain_rows(small_convnet(), weights, plan, predictions, pictures, explain, method.storage, at_once, 0, path)
+    return np.load(path).astype(float)
+
+
+def test_maps_do_not_depend_on_the_batch(plan, predictions, pictures, weights, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     results = []
     for batch in ("1", "7", "64"):
         monkeypatch.setenv("COSE_BATCH", batch)
-        model = small_convnet()
-
-        def method(images, targets, seeds, model: Classifier = model):  # type: ignore[no-untyped-def]
-            return integrated_gradients.explain(model, images, targets, settings, seeds)
-
-        path = tmp_path / f"{batch}.npy"
-        explain_rows(model, weights, plan, predictions, pictures, method, "float16", 0, path)
-        results.append(np.load(path).astype(float))
+        results.append(
+            explained("integrated_gradients", plan, predictions, pictures, weights, tmp_path / f"{batch}.npy")
+        )
     np.testing.assert_allclose(results[0], results[1], atol=2e-3)
     np.testing.assert_allclose(results[0], results[2], atol=2e-3)
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_maps_are_the_same_to_the_last_bit_on_any_number_of_threads(  # type: ignore[no-untyped-def]
+    name, plan, predictions, pictures, weights, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setenv("COSE_BATCH", "16")
+    results = []
+    for threads in ("1", "4"):
+        monkeypatch.setenv("COSE_THREADS", threads)
+        results.append(explained(name, plan, predictions, pictures, weights, tmp_path / f"{threads}.npy"))
+    np.testing.assert_array_equal(results[0], results[1])
+
+
 def test_a_map_with_nan_stops_the_run_and_names_the_row(plan, predictions, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
-    def broken(images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+    def broken(model: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
         return torch.full((len(images), SIDE, SIDE), torch.nan)
 
     with pytest.raises(UserError, match=r"row 0: the method gave a map with NaN or infinity"):

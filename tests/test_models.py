@@ -10,7 +10,6 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import UserError
-from pipeline.maps import create_maps, open_maps
 from pipeline.models import build, checkpoint_epochs, load_state, save_state, state_name
 from pipeline.params import ModelSettings, TrainingSettings
 from pipeline.training import Split, augment, evaluate, train
@@ -131,21 +130,6 @@ def test_augmentation_draws_every_transform() -> None:
     flipped = apply_each(images, np.array(["flip_lr"] * 400, dtype=object), np.full(400, np.nan))
     assert 0.02 < (changed == flipped).all(axis=(1, 2, 3)).mean() < 0.15
     assert len(TRANSFORMS) == 13
-
-
-def test_maps_on_disk(tmp_path: Path) -> None:
-    path = tmp_path / "maps.npy"
-    maps = create_maps(path, "float16", 3, 4)
-    maps[1] = 0.5
-    maps.flush()
-    assert open_maps(path, 3)[1, 2, 2] == 0.5
-    with pytest.raises(UserError, match=r"found an array of shape \(3, 4, 4\); allowed: \(5, height, width\)"):
-        open_maps(path, 5)
-    with pytest.raises(UserError, match="no such file"):
-        open_maps(tmp_path / "none.npy", 3)
-    path.write_bytes(path.read_bytes()[:150])
-    with pytest.raises(UserError, match="not a readable array of maps"):
-        open_maps(path, 3)
 
 
 def test_small_convnet_is_the_same_every_time() -> None:

@@ -16,6 +16,7 @@ from saliency.core.guided_ig import guided_ig_impl
 
 from pipeline.activation_maps import activations_and_gradients
 from pipeline.attribution import grey_map
+from pipeline.maps import enlarge
 from pipeline.models import Classifier, build
 from pipeline.params import ModelSettings
 from pipeline.saliency import (
@@ -106,11 +107,13 @@ def fixed_gradient(points: np.ndarray) -> np.ndarray:
 def test_guided_ig_with_a_fixed_gradient(steps: int, fraction: float, max_dist: float) -> None:
     rng = np.random.default_rng(0)
     ends = rng.normal(size=(4, 9, 8, 3))
-    ends[1] = np.round(ends[1], 1)  # ties
+    # Ties: equal features. Coarsely rounded ones would also tie at different places of their way, up to the last bit,
+    # and that bit would decide.
+    ends[1] = rng.choice(rng.normal(size=12), ends[1].shape)
     ends[2, 0] = 0  # features that do not move
     ends[3] = 0  # nothing moves
     paths = guided_ig.guided_path(
-        torch.from_numpy(ends), lambda points, rows: torch.from_numpy(fixed_gradient(points.numpy())), steps, 0.0,
+        torch.from_numpy(ends), lambda points: torch.from_numpy(fixed_gradient(points.numpy())), steps, 0.0,
         fraction, max_dist,
     )  # fmt: skip
     for end, ours in zip(ends, paths.numpy(), strict=True):
@@ -179,7 +182,9 @@ def test_class_activation_maps(family: str, ours: Any, theirs: Any) -> None:
     targets = torch.tensor([4, 0, 2])
     with theirs(model=model.network, target_layers=[model.cam_layer], reshape_transform=to_grid) as explainer:
         expected = explainer(inputs, [ClassifierOutputTarget(target) for target in targets.tolist()])
-    maps = ours.explain(model.requires_grad_(False), inputs, targets, ours.Settings(), [0, 0, 0]).numpy()
+    stored = ours.explain(model.requires_grad_(False), inputs, targets, ours.Settings(), [0, 0, 0]).numpy()
+    assert stored.shape == (3, 7, 7)
+    maps = np.stack([enlarge(one, 56) for one in stored])
     assert np.ptp(expected, axis=(1, 2)).max() > 0.5
     np.testing.assert_allclose(maps, expected, atol=1e-5)
     assert activations_and_gradients(model, inputs, targets)[0].shape[-2:] == (7, 7)
@@ -199,15 +204,13 @@ def test_lime(convnet: Classifier, images: torch.Tensor, pixels: np.ndarray, pos
         explainer = LimeImageExplainer(kernel_width=settings.kernel_width, random_state=state)
         used: list[np.ndarray] = []
 
-        def segment(picture: np.ndarray, seed: int = seed, used: list[np.ndarray] = used) -> np.ndarray:
-            # The package's first draw is the seed of its superpixels, before it asks for them.
-            first = int(np.random.RandomState(seed).randint(0, high=1000))
-            used.append(lime.superpixels(picture, settings.quickshift, first))
+        def segment(picture: np.ndarray, used: list[np.ndarray] = used) -> np.ndarray:
+            used.append(lime.superpixels(picture, settings.quickshift))
             return used[-1]
 
         explanation = explainer.explain_instance(
             image, classify, hide_color=settings.hide_color, top_labels=4, num_features=settings.features,
-            num_samples=settings.samples, segmentation_fn=segment,
+            num_samples=settings.samples, segmentation_fn=segment, random_seed=lime.TIES,
         )  # fmt: skip
         _, expected = explanation.get_image_and_mask(
             target, positive_only=positive_only, negative_only=False, num_features=settings.features, hide_rest=False

@@ -10,6 +10,7 @@ import pytest
 import torch
 from torch import nn
 
+from pipeline.maps import enlarge
 from pipeline.models import Classifier
 from pipeline.registry import METHODS
 from pipeline.saliency import blur_ig, guided_ig, integrated_gradients, lime, smooth_grad
@@ -110,6 +111,7 @@ def test_all_mass_lies_on_the_patch_that_the_model_looks_at(name: str, patch: Cl
     # LIME always fills its quota of superpixels, so it is asked for the one that counts most.
     settings = SMALL[name].model_copy(update={"features": 1}) if name == "lime" else SMALL[name]
     maps = METHODS[name].explain(patch, images, torch.zeros(len(images), dtype=torch.int64), settings, list(range(5)))
+    maps = torch.from_numpy(np.stack([enlarge(one, SIDE) for one in maps.numpy()]))
     inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     inside[Patch.TOP : Patch.TOP + Patch.SIZE, Patch.LEFT : Patch.LEFT + Patch.SIZE] = True
     mass = maps.abs().sum(dim=(1, 2))

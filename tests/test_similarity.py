@@ -10,10 +10,20 @@ from scipy.ndimage import binary_erosion
 from scipy.stats import rankdata, spearmanr
 from skimage.metrics import structural_similarity
 
-from pipeline.similarity import ranks, spearman, ssim
+from pipeline.similarity import Reference, ranks
+from pipeline.similarity import spearman as spearman_of
+from pipeline.similarity import ssim as ssim_of
 from pipeline.transforms import carry_back
 
 ALL = np.ones((30, 30), bool)
+
+
+def ssim(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None, window: int) -> float | None:
+    return ssim_of(Reference(a, window), b, valid)
+
+
+def spearman(a: np.ndarray, b: np.ndarray, valid: np.ndarray | None) -> float | None:
+    return spearman_of(Reference(a, 5), b, valid)
 
 
 def maps(seed: int, levels: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -57,6 +67,26 @@ def test_masked_similarity_equals_the_libraries(transform: str, magnitude: float
 def test_spearman_equals_scipy(seed: int, levels: int) -> None:
     a, b = maps(seed, levels)
     assert spearman(a, b, ALL) == pytest.approx(spearmanr(a.ravel(), b.ravel()).statistic, abs=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["float16", "float32", "int8"])
+@pytest.mark.parametrize("transform", ["identity", "flip_lr", "translate_x", "rotate"])
+def test_stored_maps_are_compared_in_their_own_type(kind: str, transform: str) -> None:
+    a, b = ((3 * one - 1 if kind == "int8" else one).astype(kind) for one in maps(4))
+    reference = Reference(a, 5)
+    carried, valid = carry_back(b, transform, 6.0)
+    everywhere = ALL if valid is None else valid
+    a, wide = a.astype(float), carried.astype(float)
+    for _ in range(2):  # the second time with what the first one kept
+        assert ssim_of(reference, carried, valid) == pytest.approx(skimage_ssim(a, wide, everywhere, 5), abs=1e-6)
+        expected = spearmanr(a[everywhere], wide[everywhere]).statistic
+        assert spearman_of(reference, carried, valid) == pytest.approx(expected, abs=1e-12)
+
+
+@given(st.lists(st.sampled_from([-1.0, -0.0, 0.0, 0.5, 1.0]), min_size=1, max_size=50), st.booleans())
+def test_ranks_of_halves_equal_scipy(values: list[float], negative: bool) -> None:
+    halves = np.array(values if negative else np.abs(values), np.float16)
+    np.testing.assert_array_equal(ranks(halves), rankdata(halves))
 
 
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=50))

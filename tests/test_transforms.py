@@ -115,6 +115,9 @@ def test_whole_pixel_geometry_is_undone_exactly(name: str, magnitude: int, size:
     image = np.random.default_rng(seed).integers(1, 256, (1, size, size, 3), dtype=np.uint8)
     moved = TRANSFORMS[name].apply(image, np.array([float(magnitude)]))[0, ..., 0].astype(np.float64)
     back, valid = carry_back(moved, name, float(magnitude))
+    if name.startswith("flip"):
+        assert valid is None
+        valid = np.ones((size, size), bool)
     np.testing.assert_array_equal(back[valid], image[0, ..., 0][valid])
     lost = abs(magnitude) * size if name.startswith("translate") else 0
     assert valid.sum() == size * size - lost
@@ -146,4 +149,4 @@ def test_photometric_maps_stay_as_they_are(name: str) -> None:
     saliency = np.random.default_rng(3).random((9, 9))
     back, valid = carry_back(saliency, name, 0.5)
     np.testing.assert_array_equal(back, saliency)
-    assert valid.all()
+    assert valid is None

@@ -1,7 +1,8 @@
 """Integrated gradients along a path of images that are blurred ever more.
 
 Source: S. Xu et al., Attribution in Scale and Space, 2020, with the steps of the saliency library. The library blurs
-with scipy; here a Gaussian blur is two matrix products, and the derivative along the path is taken in float64.
+with scipy; here a Gaussian blur is two matrix products, and so is its
+derivative along the path.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ import torch
 from pipeline.attribution import Combine, GradientSettings, grey_map, sum_over_path
 from pipeline.models import Classifier
 from pipeline.params import Count, Positive
-from pipeline.registry import Method
+from pipeline.registry import Cost, Method
 
 TRUNCATE = 4.0
 """Where scipy cuts its Gaussian, in standard deviations."""
@@ -40,35 +41,47 @@ def blur_matrix(size: int, sigma: float) -> np.ndarray[tuple[int, int], np.dtype
     return kernel[distance + max(reach, size)]
 
 
-@lru_cache(maxsize=4)
-def _matrices(height: int, width: int, settings: Settings) -> tuple[list[int], list[torch.Tensor]]:
-    """Return the steps that contribute, and the blurs across and down at sigma and at sigma + grad_step.
+def contributing(settings: Settings) -> list[float]:
+    """Return the sigmas of the steps that contribute.
 
-    Where the kernel is a single pixel at both sigmas the derivative is exactly zero, and so is the contribution: the
-    first step, at sigma 0, is always left out.
+    Where the kernel is a single pixel at both ends of the finite difference, the derivative is exactly zero, and so is
+    the contribution: the first step, at sigma 0, is always left out.
     """
     sigmas = [number * settings.max_sigma / settings.steps for number in range(settings.steps)]
-    kept = [i for i, sigma in enumerate(sigmas) if int(TRUNCATE * (sigma + settings.grad_step) + 0.5) > 0]
-    matrices = [
-        torch.from_numpy(np.stack([blur_matrix(size, sigmas[i] + offset) for i in kept] or [np.eye(size)]))
-        for size in (height, width)
+    return [sigma for sigma in sigmas if int(TRUNCATE * (sigma + settings.grad_step) + 0.5) > 0]
+
+
+@lru_cache(maxsize=4)
+def _matrices(size: int, settings: Settings) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return the blurs B, their neighbours N at sigma + grad_step, and (N - B) / grad_step: float32 (steps, H, H)."""
+    sigmas = contributing(settings)
+    now, next_ = (
+        np.stack([blur_matrix(size, sigma + offset) for sigma in sigmas] or [np.eye(size)])
         for offset in (0.0, settings.grad_step)
-    ]
-    return kept, matrices
+    )
+    # The difference of nearly equal numbers is taken here, in float64; what remains has no cancellation left.
+    slope = (next_ - now) / settings.grad_step
+    return tuple(torch.from_numpy(matrices).float() for matrices in (now, next_, slope))  # type: ignore[return-value]
 
 
 def attribute(model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings) -> torch.Tensor:
-    """Return the attribution of every channel of every pixel, float64 (N, 3, H, W)."""
-    kept, matrices = _matrices(*images.shape[-2:], settings)
-    down, down_next, across, across_next = (matrix.to(images.device)[:, None] for matrix in matrices)
-    exact = images.double()
+    """Return the attribution of every channel of every pixel, float64 (N, 3, H, W).
+
+    With X the image, N X N' - B X B' = (N - B) X N' + B X (N - B)'.
+    """
+    height, width = images.shape[-2:]
+    down, down_next, down_slope = (one.to(images.device)[:, None] for one in _matrices(height, settings))
+    across, across_next, across_slope = (one.to(images.device)[:, None] for one in _matrices(width, settings))
+    exact = images.contiguous()
 
     def step(rows: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, Combine]:
-        blurred = down[steps] @ exact[rows] @ across[steps].mT
-        derivative = (down_next[steps] @ exact[rows] @ across_next[steps].mT - blurred) / settings.grad_step
+        chosen = exact[rows]
+        half = down[steps] @ chosen
+        blurred = half @ across[steps].mT
+        derivative = (down_slope[steps] @ chosen) @ across_next[steps].mT + half @ across_slope[steps].mT
         return blurred, lambda gradients: derivative * gradients
 
-    total = sum_over_path(model, images, targets, settings.score, len(kept), step)
+    total = sum_over_path(model, images, targets, settings.score, len(contributing(settings)), step)
     return -total * (settings.max_sigma / settings.steps)
 
 
@@ -79,4 +92,10 @@ def explain(
     return grey_map(attribute(model, images, targets, settings), settings.percentile)
 
 
-METHOD = Method(Settings, explain, "float16")
+def cost(settings: Settings) -> Cost:
+    """A gradient a step that contributes."""
+    steps = max(1, len(contributing(settings)))
+    return Cost(gradient=steps, at_once=steps)
+
+
+METHOD = Method(Settings, explain, "float16", cost)

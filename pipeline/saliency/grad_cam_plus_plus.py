@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.activation_maps import activations_and_gradients, weighted_map
+from pipeline.activation_maps import activations_and_gradients, cost, weighted_map
 from pipeline.models import Classifier
 from pipeline.params import Settings as Section
 from pipeline.registry import Method
@@ -34,10 +34,9 @@ def channel_weights(activations: torch.Tensor, gradients: torch.Tensor) -> torch
 def explain(
     model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
 ) -> torch.Tensor:
-    """Return the maps, float32 (N, H, W) in [0, 1]; nothing is random."""
+    """Return the maps at the layer's own size, float32 (N, h, w) in [0, 1]; nothing is random."""
     activations, gradients = activations_and_gradients(model, images, targets)
-    height, width = images.shape[-2:]
-    return weighted_map(activations, channel_weights(activations, gradients), (height, width))
+    return weighted_map(activations, channel_weights(activations, gradients))
 
 
-METHOD = Method(Settings, explain, "float16")
+METHOD = Method(Settings, explain, "float32", cost)

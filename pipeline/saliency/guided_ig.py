@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
+import numpy as np
 import torch
 from pydantic import Field
 
 from pipeline.attribution import GradientSettings, gradient, grey_map
 from pipeline.models import Classifier
 from pipeline.params import Count
-from pipeline.registry import Method
+from pipeline.registry import Cost, Method
 
 CLOSE = 1e-9
 """Relative and absolute tolerance at which a step's distance counts as reached."""
@@ -24,7 +25,7 @@ CLOSE = 1e-9
 CACHE = 2**17
 """Numbers per array that are moved at a time on a CPU."""
 
-Gradient = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+Gradient = Callable[[torch.Tensor], torch.Tensor]
 
 
 class Settings(GradientSettings):
@@ -36,60 +37,49 @@ class Settings(GradientSettings):
     max_dist: Annotated[float, Field(ge=0, le=1)]
 
 
-def _distance(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
-    return (a - b).abs().sum(dim=1)
+def _kth_smallest(values: torch.Tensor, k: int) -> torch.Tensor:
+    """Return the k-th smallest value (from 1) of each row, (N, 1): a value of the data, never an average of two."""
+    if values.device.type == "cpu":  # numpy's selection is two to three times as fast as torch's there
+        return torch.from_numpy(np.partition(values.numpy(), k - 1, axis=1)[:, k - 1 : k])
+    return values.kthvalue(k, dim=1, keepdim=True).values
 
 
-def _step(
-    x: torch.Tensor,
-    slope: torch.Tensor,
-    start: torch.Tensor,
-    end: torch.Tensor,
-    target: torch.Tensor,
-    alphas: tuple[float, float],
-    fraction: float,
-) -> torch.Tensor:
-    """Move each row until its distance from the end is ``target``; return what the moves attribute.
+def _advance(
+    left: torch.Tensor, size: torch.Tensor, most: torch.Tensor, least: torch.Tensor, target: torch.Tensor, kth: int
+) -> None:
+    """Move the features of each row towards the end until their distances add up to ``target``.
+
+    Group after group of those with the smallest gradients moves as far as it may; the last one moves part of the way.
 
     Args:
-        x: the rows' points, (N, D) float64; moved in place.
-        slope: gradients at the points, (N, D).
-        start: baseline, (N, D).
-        end: image, (N, D).
-        target: distance to reach, (N,).
-        alphas: least and greatest position along the straight line.
-        fraction: part of the features that move at a time.
+        left: the features' distances from the end, (N, D) float64; changed in place.
+        size: magnitudes of the gradients, (N, D); spoilt.
+        most: greatest distances allowed now, (N, D): features that lag behind the straight line catch up first.
+        least: smallest distances allowed now, (N, D).
+        target: the sum to reach, (N,).
+        kth: features in a group, those that do not move counted last.
     """
-    span = end - start
-    x_min, x_max = start + span * alphas[0], start + span * alphas[1]
-    size = slope.abs()
-    attribution = torch.zeros_like(x)
-    kth = int(fraction * (x.shape[1] - 1)) + 1
-    active = torch.arange(len(x), device=x.device)
-    while len(active):
-        old = x[active]
-        line = torch.where(span[active] != 0, (old - start[active]) / span[active], alphas[1])
-        now = torch.where(line < alphas[0], x_min[active], old)
-        current = _distance(now, end[active])
-        tolerance = torch.clamp(CLOSE * torch.maximum(current.abs(), target[active].abs()), min=CLOSE)
-        reached = (current - target[active]).abs() <= tolerance
-
-        # A feature at its limit is out of the race for the rest of the step.
-        size[active] = torch.where(now == x_max[active], torch.inf, size[active])
-        ranked = size[active]
-        threshold = ranked.kthvalue(kth, dim=1, keepdim=True).values
-        chosen = (ranked <= threshold) & (ranked != torch.inf)
-        reach = ((now - x_max[active]).abs() * chosen).sum(dim=1)
-        gamma = torch.where(reach > 0, (current - target[active]) / reach, torch.inf)
-        part = gamma[:, None]
-        moved = torch.where(part > 1, x_max[active], now + (x_max[active] - now) * part)
-        now = torch.where(chosen & ~reached[:, None], moved, now)
-
-        x[active] = now
-        attribution[active] += (now - old) * slope[active]
-        # With nothing left to choose the distance is as small as it can get.
-        active = active[~reached & (gamma > 1) & chosen.any(dim=1)]
-    return attribution
+    torch.minimum(left, most, out=left)
+    room = left - least
+    size.masked_fill_(room <= 0, torch.inf)
+    room.clamp_(min=0)
+    current = left.sum(dim=1)
+    active = torch.ones(len(left), dtype=torch.bool, device=left.device)
+    while True:
+        tolerance = torch.clamp(CLOSE * torch.maximum(current, target), min=CLOSE)
+        active &= (current - target).abs() > tolerance
+        chosen = size <= _kth_smallest(size, kth)
+        move = room * chosen
+        reach = move.sum(dim=1)
+        active &= reach > 0  # with nothing left to move the sum is as small as it can get
+        part = torch.where(active, ((current - target) / reach).clamp(max=1), 0.0)
+        left.addcmul_(move, part[:, None], value=-1)
+        active &= part == 1
+        if not active.any():
+            return
+        current -= reach * part
+        room -= move
+        size.masked_fill_(chosen, torch.inf)
 
 
 def guided_path(
@@ -97,10 +87,12 @@ def guided_path(
 ) -> torch.Tensor:
     """Follow the path of every row.
 
+    Where a feature is, is told by its distance from the end of the path: it shrinks from the length of the way to 0,
+    on whichever side of the end the path begins.
+
     Args:
         images: the ends of the paths, (N, ...) of any shape.
-        gradients: ``(points, rows) -> gradients``, for float64 points shaped like the images and the row each
-            belongs to.
+        gradients: ``points -> gradients``, for float64 points shaped like the images.
         steps: steps of the path.
         baseline: where it starts, the same value everywhere.
         fraction: part of the features moved at a time.
@@ -110,33 +102,34 @@ def guided_path(
         The attributions, float64, shaped like the images.
     """
     end = images.double().flatten(1)
-    start = torch.full_like(end, baseline)
-    x = start.clone()
-    total = _distance(end, start)
+    side, length = (end - baseline).sign(), (end - baseline).abs()
+    left = length.clone()
+    total = length.sum(dim=1)
     attribution = torch.zeros_like(end)
-    rows = torch.arange(len(end), device=end.device)[total > 0]
+    kth = int(fraction * (end.shape[1] - 1)) + 1
+    # Few rows at a time: their state then stays in the cache, which halves the time on a CPU.
     chunk = max(1, CACHE // end.shape[1]) if end.device.type == "cpu" else len(end)
     for number in range(1, steps + 1):
-        if not len(rows):
-            break
-        slope = gradients(x[rows].view(-1, *images.shape[1:]), rows).double().flatten(1)
+        points = torch.addcmul(end, side, left, value=-1)
+        slope = gradients(points.view(images.shape)).flatten(1)
         alpha = number / steps
-        alphas = (max(alpha - max_dist, 0.0), min(alpha + max_dist, 1.0))
-        # Few rows at a time: their state then stays in the cache, which halves the time on a CPU.
-        for part in torch.arange(len(rows), device=end.device).split(chunk):
-            at = rows[part]
-            points = x[at]
-            target = total[at] * (1 - number / steps)
-            attribution[at] += _step(points, slope[part], start[at], end[at], target, alphas, fraction)
-            x[at] = points
+        behind, ahead = max(alpha - max_dist, 0.0), min(alpha + max_dist, 1.0)
+        for start in range(0, len(end), chunk):
+            rows = slice(start, start + chunk)
+            before = left[rows].clone()
+            most, least = length[rows] * (1 - behind), length[rows] * (1 - ahead)
+            _advance(left[rows], slope[rows].abs(), most, least, total[rows] * (1 - alpha), kth)
+            before -= left[rows]
+            before *= side[rows]
+            attribution[rows].addcmul_(before, slope[rows].double())
     return attribution.view(images.shape)
 
 
 def attribute(model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings) -> torch.Tensor:
     """Return the attribution of every channel of every pixel, float64 (N, 3, H, W)."""
 
-    def gradients(points: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
-        return gradient(model, points.to(images.dtype), targets[rows], settings.score)
+    def gradients(points: torch.Tensor) -> torch.Tensor:
+        return gradient(model, points.to(images.dtype), targets, settings.score)
 
     return guided_path(images, gradients, settings.steps, settings.baseline, settings.fraction, settings.max_dist)
 
@@ -148,4 +141,9 @@ def explain(
     return grey_map(attribute(model, images, targets, settings), settings.percentile)
 
 
-METHOD = Method(Settings, explain, "float16")
+def cost(settings: Settings) -> Cost:
+    """A gradient a step, each where the one before led to."""
+    return Cost(gradient=settings.steps)
+
+
+METHOD = Method(Settings, explain, "float16", cost)

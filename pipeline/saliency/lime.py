@@ -8,6 +8,8 @@ The map is ternary: 1 where a chosen superpixel speaks for the class, -1 where i
 
 from __future__ import annotations
 
+import hashlib
+import zlib
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -17,12 +19,12 @@ import torch
 from pydantic import Field, StrictBool
 from skimage.segmentation import quickshift
 
-from pipeline.compute import batch_size
+from pipeline.compute import batch_size, even
 from pipeline.images import Pixels
 from pipeline.models import Classifier
 from pipeline.params import Count, Positive
 from pipeline.params import Settings as Section
-from pipeline.registry import Method
+from pipeline.registry import Cost, Method
 
 Segments = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -49,12 +51,28 @@ class Settings(Section):
     quickshift: QuickshiftSettings
 
 
-def superpixels(image: Pixels, settings: QuickshiftSettings, seed: int) -> Segments:
-    """Return the superpixel of every pixel, (H, W), numbered from 0; ``image`` is uint8 (H, W, 3)."""
-    segments: Segments = quickshift(
-        image, kernel_size=settings.kernel_size, max_dist=settings.max_dist, ratio=settings.ratio, rng=seed
-    )
-    return segments
+def superpixels(image: Pixels, settings: QuickshiftSettings) -> Segments:
+    """Return the superpixel of every pixel, (H, W), numbered from 0; ``image`` is uint8 (H, W, 3).
+
+    They depend on the picture alone: the noise by which quickshift breaks ties is always the same.
+    """
+    key = hashlib.blake2b(image.tobytes() + repr((image.shape, settings)).encode(), digest_size=16).digest()
+    packed = _known.get(key)
+    if packed is None:
+        found: Segments = quickshift(
+            image, kernel_size=settings.kernel_size, max_dist=settings.max_dist, ratio=settings.ratio, rng=TIES
+        )
+        for oldest in list(_known)[: -REMEMBERED + 1]:
+            _known.pop(oldest, None)
+        packed = _known[key] = zlib.compress(found.astype(np.uint32).tobytes(), level=1)
+    return np.frombuffer(zlib.decompress(packed), np.uint32).reshape(image.shape[:2]).astype(np.int64)
+
+
+TIES = 0
+REMEMBERED = 4096
+_known: dict[bytes, bytes] = {}
+"""Superpixels of the last pictures, packed: other states of a model see the same ones. Threads share it; what two of
+them find for one picture is the same."""
 
 
 def _ridge(shown: Floats, answers: Floats, weights: Floats, penalty: float) -> Floats:
@@ -89,28 +107,38 @@ def linear_model(shown: Floats, answers: Floats, features: int, kernel_width: fl
     return kept[order], second[order]
 
 
-def _answers(model: Classifier, image: Pixels, segments: Segments, shown: Floats, target: int, hide: int) -> Floats:
+def _answers(
+    model: Classifier, image: torch.Tensor, segments: Segments, shown: npt.NDArray[np.bool_], target: int, hide: int
+) -> Floats:
     """Return the softmax score of the class for every sample; samples that are the same are asked once."""
-    distinct, position = np.unique(shown.astype(bool), axis=0, return_inverse=True)
-    size = batch_size(image.shape[0], model.mean.device)
+    packed = np.packbits(shown, axis=1)
+    _, first, position = np.unique(
+        packed.view(f"V{packed.shape[1]}").ravel(), return_index=True, return_inverse=True
+    )  # fmt: skip
+    distinct = torch.from_numpy(shown[first]).to(image.device)
+    place = torch.from_numpy(segments).to(image.device)
+    hidden = model.normalize(np.full((1, 1, 1, 3), hide, np.uint8)).view(3)
+    picture = image.permute(1, 2, 0).contiguous()
     scores = []
-    for start in range(0, len(distinct), size):
-        visible = distinct[start : start + size][:, segments]
-        inputs = model.normalize(np.where(visible[..., None], image, np.uint8(hide)))
+    for chosen in distinct.split(even(len(distinct), batch_size(image.shape[-1], image.device))):
+        inputs = torch.where(chosen[:, place][..., None], picture, hidden).permute(0, 3, 1, 2)
         with torch.inference_mode():
             scores.append(model(inputs).softmax(dim=1)[:, target].double().cpu().numpy())
-    return np.concatenate(scores)[position.ravel()]
+    answers: Floats = np.concatenate(scores)[position.ravel()]
+    return answers
 
 
-def _explain_one(model: Classifier, image: Pixels, target: int, settings: Settings, seed: int) -> Floats:
-    # The lime package's own generator and order of draws, so that one state gives both the same samples.
-    state = np.random.RandomState(seed % 2**32)
-    segments = superpixels(image, settings.quickshift, int(state.randint(0, high=1000)))
+def _explain_one(
+    model: Classifier, image: torch.Tensor, picture: Pixels, target: int, settings: Settings, seed: int
+) -> Floats:
+    segments = superpixels(picture, settings.quickshift)
     count = int(segments.max()) + 1
-    shown = state.randint(0, 2, settings.samples * count).reshape(settings.samples, count).astype(np.float64)
-    shown[0] = 1
+    # The lime package's own generator, so that one state gives both the same samples.
+    drawn = np.random.RandomState(seed % 2**32).randint(0, 2, settings.samples * count)
+    shown = drawn.reshape(settings.samples, count).astype(bool)
+    shown[0] = True
     answers = _answers(model, image, segments, shown, target, settings.hide_color)
-    kept, weights = linear_model(shown, answers, settings.features, settings.kernel_width)
+    kept, weights = linear_model(shown.astype(np.float64), answers, settings.features, settings.kernel_width)
     signs = np.where(weights < 0, -1.0, 1.0)
     if settings.positive_only:
         signs = (weights > 0).astype(np.float64)
@@ -123,9 +151,14 @@ def explain(
     model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
 ) -> torch.Tensor:
     """Return the maps, float32 (N, H, W) of -1, 0 and 1; each row's samples come from its seed."""
-    rows = zip(model.pixels(images), targets.tolist(), seeds, strict=True)
-    maps = np.stack([_explain_one(model, image, target, settings, seed) for image, target, seed in rows])
+    rows = zip(images, model.pixels(images), targets.tolist(), seeds, strict=True)
+    maps = np.stack([_explain_one(model, *row[:3], settings, row[3]) for row in rows])
     return torch.from_numpy(maps.astype(np.float32)).to(images.device)
 
 
-METHOD = Method(Settings, explain, "int8")
+def cost(settings: Settings) -> Cost:
+    """A forward pass a sample, less where samples are the same."""
+    return Cost(forward=settings.samples, at_once=settings.samples)
+
+
+METHOD = Method(Settings, explain, "int8", cost)

@@ -16,7 +16,7 @@ from pydantic import Field, StrictBool
 from pipeline.attribution import Combine, GradientSettings, grey_map, sum_over_path
 from pipeline.models import Classifier
 from pipeline.params import Count
-from pipeline.registry import Method
+from pipeline.registry import Cost, Method
 
 
 class Settings(GradientSettings):
@@ -28,8 +28,8 @@ class Settings(GradientSettings):
 
 
 def draw_noise(shape: torch.Size, samples: int, seed: int) -> torch.Tensor:
-    """Return standard normal noise, float64 (samples, 3, H, W): the same for a seed on every device."""
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal((samples, *shape)))
+    """Return standard normal noise, float32 (samples, 3, H, W): the same for a seed on every device."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((samples, *shape), dtype=np.float32))
 
 
 def attribute(
@@ -42,16 +42,16 @@ def attribute(
         images: (N, 3, H, W).
         targets: (N,).
         settings: see `Settings`.
-        noise: standard normal, float64 (N, samples, 3, H, W).
+        noise: standard normal, float32 (N, samples, 3, H, W).
 
     Returns:
         float64 (N, 3, H, W).
     """
-    flat = images.double().flatten(1)
+    flat = images.flatten(1)
     spread = settings.noise * (flat.max(dim=1).values - flat.min(dim=1).values)
 
     def step(rows: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, Combine]:
-        noisy = images[rows].double() + spread[rows].view(-1, 1, 1, 1) * noise[rows, steps]
+        noisy = images[rows] + spread[rows].view(-1, 1, 1, 1) * noise[rows, steps]
         return noisy, (lambda gradients: gradients**2) if settings.squared else (lambda gradients: gradients)
 
     return sum_over_path(model, images, targets, settings.score, settings.samples, step) / settings.samples
@@ -65,4 +65,9 @@ def explain(
     return grey_map(attribute(model, images, targets, settings, noise), settings.percentile)
 
 
-METHOD = Method(Settings, explain, "float16")
+def cost(settings: Settings) -> Cost:
+    """A gradient a sample."""
+    return Cost(gradient=settings.samples, at_once=settings.samples)
+
+
+METHOD = Method(Settings, explain, "float16", cost)
