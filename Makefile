@@ -31,6 +31,14 @@ repro: setup  ## run every stage that is out of date
 test: setup  ## run the tests
 	python -m pytest
 
+.PHONY: estimate
+estimate: setup  ## say what `make repro` would take with the current params.yaml: rows, evaluations, disk, minutes
+	@python -m stages.estimate
+
+.PHONY: bench
+bench: setup  ## measure speed against the libraries and the machine (under ten minutes on two cores)
+	python -m benchmarks.speed
+
 .PHONY: lint
 lint: setup  ## format, lint and types, as pre-commit runs them
 	ruff format --check .

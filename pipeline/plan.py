@@ -64,6 +64,12 @@ def check_transforms(settings: PlanSettings) -> None:
         raise UserError("params.yaml: plan.checkpoints: found a percentage twice; allowed: each once")
 
 
+def rows_per_image(settings: PlanSettings, image_size: int) -> int:
+    """Return how many rows the plan has for every image that is explained."""
+    transformed = sum(settings.magnitudes if TRANSFORMS[name].ladder(image_size) else 1 for name in settings.transforms)
+    return 1 + transformed + 1 + len(settings.checkpoints)
+
+
 def _draw_images(splits: pd.DataFrame, count: int, seed: int, dataset: str) -> list[int]:
     test = splits[splits["split"] == "test"]
     if count > len(test):

@@ -39,8 +39,8 @@ class Transform:
             give theirs as a part of the image's side.
         whole_pixels: whether magnitudes are pixels, to be rounded.
         apply: ``(images, magnitudes) -> images``; magnitudes are ignored when there are none.
-        carry_back: ``(map, magnitude) -> (map, valid)`` undoes the geometry on one map (H, W), ``valid`` being None where
-            all pixels are; None for photometric transforms, whose maps are compared as they are.
+        carry_back: ``(map, magnitude) -> (map, valid)`` undoes the geometry on one map (H, W), ``valid`` being None
+            where all pixels are; None for photometric transforms, whose maps are compared as they are.
     """
 
     kind: Literal["geometric", "photometric"]
@@ -179,41 +179,43 @@ def _contrast(images: Pixels, magnitudes: Magnitudes) -> Pixels:
     return _blend(images, mean.astype(np.float32)[:, None, None, None], magnitudes)
 
 
-def _neighbourhood_sums(images: Pixels, reach: int) -> npt.NDArray[np.int64]:
+def _neighbourhood_sums(images: Pixels, reach: int) -> npt.NDArray[np.uint16]:
     """Return the sums over (2 reach + 1) squares, for the pixels at least ``reach`` from the border."""
     side = 2 * reach + 1
-    windows = np.lib.stride_tricks.sliding_window_view(images.astype(np.int64), (side, side), axis=(1, 2))  # type: ignore[call-overload]
-    return windows.sum(axis=(-2, -1))
+    height, width = images.shape[1] - side + 1, images.shape[2] - side + 1
+    down = images[:, :height].astype(np.uint16)  # 25 bytes add up to less than 2**16
+    for offset in range(1, side):
+        down += images[:, offset : offset + height]
+    total = down[:, :, :width].copy()
+    for offset in range(1, side):
+        total += down[:, :, offset : offset + width]
+    return total
 
 
-def _smoothed(images: Pixels) -> npt.NDArray[np.float32]:
+def _smooth(images: Pixels, magnitudes: Magnitudes) -> Pixels:
     """Return the 3 by 3 mean with the centre counted five times; border pixels stay as they are."""
-    smooth = images.astype(np.float32)
-    # A sum of integers over 13 is never halfway between two integers, so every way of rounding agrees.
-    inner = _neighbourhood_sums(images, 1) + 4 * images[:, 1:-1, 1:-1].astype(np.int64)
-    smooth[:, 1:-1, 1:-1] = np.rint(inner / 13)
+    smooth = images.copy()
+    # A whole number over 13 is never halfway between two others, so every way of rounding agrees.
+    inner = _neighbourhood_sums(images, 1) + np.uint16(4) * images[:, 1:-1, 1:-1]
+    smooth[:, 1:-1, 1:-1] = (inner + np.uint16(6)) // np.uint16(13)
     return smooth
 
 
 def _sharpness(images: Pixels, magnitudes: Magnitudes) -> Pixels:
-    return _blend(images, _smoothed(images), magnitudes)
-
-
-def _smooth(images: Pixels, magnitudes: Magnitudes) -> Pixels:
-    return _smoothed(images).astype(np.uint8)
+    return _blend(images, _smooth(images, magnitudes).astype(np.float32), magnitudes)
 
 
 def _blur(images: Pixels, magnitudes: Magnitudes) -> Pixels:
     """Return the mean of the 16 pixels on the rim of the 5 by 5 square, halves up; two border pixels stay."""
     blurred = images.copy()
     rim = _neighbourhood_sums(images, 2) - _neighbourhood_sums(images[:, 1:-1, 1:-1], 1)
-    blurred[:, 2:-2, 2:-2] = (rim + 8) // 16
+    blurred[:, 2:-2, 2:-2] = (rim + np.uint16(8)) // np.uint16(16)
     return blurred
 
 
 def _autocontrast(images: Pixels, magnitudes: Magnitudes) -> Pixels:
-    low = images.min(axis=(1, 2), keepdims=True).astype(np.float32)
-    high = images.max(axis=(1, 2), keepdims=True).astype(np.float32)
+    planes = np.ascontiguousarray(images.transpose(0, 3, 1, 2)).reshape(len(images), 3, -1)  # fast to search
+    low, high = (found(axis=2)[:, None, None].astype(np.float32) for found in (planes.min, planes.max))
     flat = low == high
     # Torch divides by multiplying with the reciprocal, which rounds differently; so does this.
     scale = np.where(flat, np.float32(1), np.float32(1) / np.where(flat, np.float32(1), high - low) * np.float32(255))

@@ -75,6 +75,19 @@ def test_even_chunks(count: int, size: int, lengths: list[int]) -> None:
     assert compute.even(count, size) == lengths
 
 
+def test_each_worker_computes_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Threads that meet after every layer are what makes two stages at once collapse.
+    before = torch.get_num_threads()
+    monkeypatch.setenv("COSE_THREADS", "3")
+    try:
+        count = compute.workers(CPU)
+        seen = list(in_order(lambda _: torch.get_num_threads(), range(6), count))
+    finally:
+        torch.set_num_threads(before)
+    assert count == 3
+    assert seen == [1] * 6
+
+
 class Narrow(torch.nn.Module):
     """A network that runs out of memory when it gets more than three images."""
 

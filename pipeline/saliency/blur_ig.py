@@ -52,8 +52,8 @@ def contributing(settings: Settings) -> list[float]:
 
 
 @lru_cache(maxsize=4)
-def _matrices(size: int, settings: Settings) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Return the blurs B, their neighbours N at sigma + grad_step, and (N - B) / grad_step: float32 (steps, H, H)."""
+def _matrices(size: int, settings: Settings, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Return blurs B, their neighbours N at sigma + grad_step, and (N - B) / grad_step, float32 (steps, 1, H, H)."""
     sigmas = contributing(settings)
     now, next_ = (
         np.stack([blur_matrix(size, sigma + offset) for sigma in sigmas] or [np.eye(size)])
@@ -61,7 +61,8 @@ def _matrices(size: int, settings: Settings) -> tuple[torch.Tensor, torch.Tensor
     )
     # The difference of nearly equal numbers is taken here, in float64; what remains has no cancellation left.
     slope = (next_ - now) / settings.grad_step
-    return tuple(torch.from_numpy(matrices).float() for matrices in (now, next_, slope))  # type: ignore[return-value]
+    made = (torch.from_numpy(matrices).to(device, torch.float32)[:, None] for matrices in (now, next_, slope))
+    return tuple(made)  # type: ignore[return-value]
 
 
 def attribute(model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings) -> torch.Tensor:
@@ -69,16 +70,15 @@ def attribute(model: Classifier, images: torch.Tensor, targets: torch.Tensor, se
 
     With X the image, N X N' - B X B' = (N - B) X N' + B X (N - B)'.
     """
-    height, width = images.shape[-2:]
-    down, down_next, down_slope = (one.to(images.device)[:, None] for one in _matrices(height, settings))
-    across, across_next, across_slope = (one.to(images.device)[:, None] for one in _matrices(width, settings))
+    now, _, slope_down = _matrices(images.shape[-2], settings, images.device)
+    across, across_next, slope_across = _matrices(images.shape[-1], settings, images.device)
     exact = images.contiguous()
 
     def step(rows: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, Combine]:
         chosen = exact[rows]
-        half = down[steps] @ chosen
+        half = now[steps] @ chosen
         blurred = half @ across[steps].mT
-        derivative = (down_slope[steps] @ chosen) @ across_next[steps].mT + half @ across_slope[steps].mT
+        derivative = (slope_down[steps] @ chosen) @ across_next[steps].mT + half @ slope_across[steps].mT
         return blurred, lambda gradients: derivative * gradients
 
     total = sum_over_path(model, images, targets, settings.score, len(contributing(settings)), step)

@@ -32,12 +32,14 @@ def _at_baseline(model: Classifier, like: torch.Tensor, targets: torch.Tensor, s
     found: dict[int, torch.Tensor] = {}
     for target in targets.unique().tolist():
         key = ("at baseline", settings.baseline, settings.score, like.shape[1:], target)
-        if key not in model.remembered:
+        known = model.remembered.get(key)  # other threads add and drop
+        if known is None:
+            baseline = torch.full_like(like[:1], settings.baseline)
+            known = gradient(model, baseline, targets.new_tensor([target]), settings.score)[0]
             for oldest in list(model.remembered)[: -REMEMBERED + 1]:
                 model.remembered.pop(oldest, None)
-            baseline = torch.full_like(like[:1], settings.baseline)
-            model.remembered[key] = gradient(model, baseline, targets.new_tensor([target]), settings.score)[0]
-        found[target] = model.remembered[key]
+            model.remembered[key] = known
+        found[target] = known
     return torch.stack([found[target] for target in targets.tolist()])
 
 

@@ -1,0 +1,173 @@
+"""The seven methods as the libraries make them, one image at a time or as well as each library allows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+import saliency.core as library
+import torch
+from lime.lime_image import LimeImageExplainer
+from matplotlib import pyplot as plt
+from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
+from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
+from skimage.segmentation import quickshift
+
+from pipeline.models import Classifier
+from pipeline.saliency import lime
+
+mpl.use("Agg")
+
+Maps = np.ndarray[Any, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """One map to make.
+
+    Attributes:
+        state: of the model.
+        image: number of the picture.
+        pixels: the input, uint8 (H, W, 3).
+        target: class to explain.
+        seed: of what is random.
+    """
+
+    state: str
+    image: int
+    pixels: Maps
+    target: int
+    seed: int
+
+
+def _gradients(model: Classifier, target: int) -> Callable[..., dict[str, Any]]:
+    """Return what the saliency library calls: images (B, H, W, 3) in, gradients of the softmax score out."""
+
+    def call(batch: Maps, call_model_args: Any = None, expected_keys: Sequence[str] = ()) -> dict[str, Any]:
+        inputs = torch.tensor(np.moveaxis(batch, -1, 1), dtype=torch.float32, device=model.mean.device)
+        inputs.requires_grad_()
+        score = model(inputs).softmax(dim=1)[:, target].sum()
+        (gradient,) = torch.autograd.grad(score, inputs)
+        return {library.INPUT_OUTPUT_GRADIENTS: np.moveaxis(gradient.cpu().numpy(), 1, -1)}
+
+    return call
+
+
+def _last_axis(model: Classifier, row: Row) -> Maps:
+    return model.normalize(row.pixels[None])[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
+
+
+def _cams(kind: type, model: Classifier, rows: list[Row]) -> Maps:
+    with kind(model=model, target_layers=[model.cam_layer], reshape_transform=model.grid) as explainer:
+        inputs = model.normalize(np.stack([row.pixels for row in rows]))
+        return explainer(inputs, [ClassifierOutputTarget(row.target) for row in rows])
+
+
+def _integrated(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
+    return library.IntegratedGradients().GetMask(
+        _last_axis(model, row), _gradients(model, row.target), x_steps=settings.steps, batch_size=batch
+    )
+
+
+def _blurred(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
+    return library.BlurIG().GetMask(
+        _last_axis(model, row), _gradients(model, row.target), max_sigma=settings.max_sigma, steps=settings.steps,
+        grad_step=settings.grad_step, batch_size=batch,
+    )  # fmt: skip
+
+
+def _guided(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
+    return library.GuidedIG().GetMask(
+        _last_axis(model, row), _gradients(model, row.target), x_steps=settings.steps, fraction=settings.fraction,
+        max_dist=settings.max_dist,
+    )  # fmt: skip
+
+
+def _smoothed(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
+    image = _last_axis(model, row)
+    # The library draws from numpy's global stream; given our draws there, it must give our map.
+    noise = np.random.default_rng(row.seed).standard_normal((settings.samples, 3, *image.shape[:2]), dtype=np.float32)
+    draws, original = iter(noise.transpose(0, 2, 3, 1)), np.random.normal
+    np.random.normal = lambda mean, deviation, shape: next(draws) * deviation  # type: ignore[assignment]
+    try:
+        return library.GradientSaliency().GetSmoothedMask(
+            image, _gradients(model, row.target), stdev_spread=settings.noise, nsamples=settings.samples,
+            magnitude=settings.squared,
+        )  # fmt: skip
+    finally:
+        np.random.normal = original
+
+
+def _explained(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
+    def classify(pictures: Maps) -> Maps:
+        with torch.inference_mode():
+            return model(model.normalize(np.asarray(pictures))).softmax(dim=1).double().cpu().numpy()
+
+    shift = settings.quickshift
+    explainer = LimeImageExplainer(settings.kernel_width, random_state=np.random.RandomState(row.seed % 2**32))
+    explanation = explainer.explain_instance(
+        row.pixels, classify, labels=(row.target,), top_labels=None, hide_color=settings.hide_color,
+        num_features=settings.features, num_samples=settings.samples, batch_size=batch, random_seed=lime.TIES,
+        segmentation_fn=lambda picture: quickshift(
+            picture, kernel_size=shift.kernel_size, max_dist=shift.max_dist, ratio=shift.ratio, rng=lime.TIES
+        ),
+    )  # fmt: skip
+    return explanation.get_image_and_mask(
+        row.target, positive_only=settings.positive_only, negative_only=False, num_features=settings.features,
+        hide_rest=False,
+    )[1]  # fmt: skip
+
+
+def _grey(make: Callable[..., Maps], model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
+    return library.VisualizeImageGrayscale(make(model, row, settings, batch), settings.percentile)
+
+
+ONE: dict[str, Callable[[Classifier, Row, Any, int], Maps]] = {
+    "grad_cam": lambda model, row, settings, batch: _cams(GradCAM, model, [row])[0],
+    "grad_cam_plus_plus": lambda model, row, settings, batch: _cams(GradCAMPlusPlus, model, [row])[0],
+    "integrated_gradients": lambda *arguments: _grey(_integrated, *arguments),
+    "guided_ig": lambda *arguments: _grey(_guided, *arguments),
+    "blur_ig": lambda *arguments: _grey(_blurred, *arguments),
+    "smooth_grad": lambda *arguments: _grey(_smoothed, *arguments),
+    "lime": _explained,
+}
+"""``(model, row, settings, images per evaluation) -> map`` by method."""
+
+USUAL_BATCH = {"integrated_gradients": 20, "lime": 10}
+"""Images per evaluation in the paper's calls; the libraries' default elsewhere is 1."""
+
+
+def per_image(
+    name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], figure: str
+) -> list[Maps]:  # fmt: skip
+    """Make maps one by one, a checkpoint read for every image and state, every map drawn and saved as a figure."""
+    maps, at, model = [], None, None
+    for row in rows:
+        if at != (row.state, row.image) or model is None:
+            model, at = load(row.state), (row.state, row.image)
+        maps.append(ONE[name](model, row, settings, USUAL_BATCH.get(name, 1)))
+        plt.figure()
+        plt.imshow(maps[-1], cmap="gray")
+        plt.axis("off")
+        plt.savefig(figure)
+        plt.close()
+    return maps
+
+
+def at_best(
+    name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], batch: int
+) -> list[Maps]:  # fmt: skip
+    """Make maps with the largest batches that each library takes, every state read once, nothing drawn."""
+    maps: list[Maps] = []
+    for state in dict.fromkeys(row.state for row in rows):
+        model, own = load(state), [row for row in rows if row.state == state]
+        if name in ("grad_cam", "grad_cam_plus_plus"):
+            kind = GradCAM if name == "grad_cam" else GradCAMPlusPlus
+            for start in range(0, len(own), batch):
+                maps.extend(_cams(kind, model, own[start : start + batch]))
+        else:
+            maps.extend(ONE[name](model, row, settings, batch) for row in own)
+    return maps

@@ -1,0 +1,122 @@
+"""Write the measured tables into docs/benchmarks.md, between its marks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline import params, storage
+from pipeline.registry import METHODS
+
+SPEED = storage.METRICS / "benchmark.csv"
+PROCESSES = storage.METRICS / "benchmark_processes.csv"
+KEY = ["model", "image_size", "device", "threads"]
+PAGE = Path("docs/benchmarks.md")
+
+PAPER: dict[str, dict[str, int]] = {
+    "integrated_gradients": {"steps": 25},
+    "guided_ig": {"steps": 200},
+    "blur_ig": {"steps": 100},
+    "smooth_grad": {"samples": 50},
+    "lime": {"samples": 1000},
+}
+PAPER_ROWS = {"blur_ig": 3060, "lime": 3060, "smooth_grad": 3060}
+OTHER_ROWS = 30600
+
+
+def _number(value: Any, pattern: str = "{:.3g}") -> str:
+    return "" if value is None or pd.isna(value) else pattern.format(value)
+
+
+def _title(key: tuple[Any, ...]) -> str:
+    model, side, device, threads = key
+    return f"\n**{model} at {side} pixels**, {device}, {threads} threads"
+
+
+def speed_tables(table: pd.DataFrame) -> str:
+    """Return a table of methods, and one of comparisons, for each model."""
+    lines = []
+    for key, group in table.groupby(KEY, sort=False):
+        ours = group[group["way"] == "ours"].set_index("method")
+        first = ours.iloc[0]
+        lines += [
+            f"{_title(key)}: at best {first['forward_ms']:.3g} ms a forward pass, "
+            f"{first['gradient_ms']:.3g} ms a gradient\n",
+            "| method | image by image, ms | library at best, ms | ours, ms (fastest to slowest) "
+            "| image by image ÷ ours | floor, ms | efficiency: kernel | stage "
+            "| differs from the library at most (on average) | MB per 1,000 maps | storing moves SSIM, Spearman |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
+        ]  # fmt: skip
+        for method in [name for name in ours.index if name in METHODS]:
+            own = ours.loc[method]
+            others = group[group["method"] == method].set_index("way")
+            library = others.loc["library"]
+            lines.append(
+                f"| {method} | {_number(others.loc['per_image']['ms_per_map'])} | {_number(library['ms_per_map'])} | "
+                f"{_number(own['ms_per_map'])} ({_number(own['fastest'])} to {_number(own['slowest'])}) | "
+                f"{_number(own['ratio'], '{:.1f}')} | {_number(own['floor_ms'])} | "
+                f"{_number(own['efficiency_kernel'], '{:.2f}')} | {_number(own['efficiency_stage'], '{:.2f}')} | "
+                f"{_number(library['max_abs_diff'], '{:.0e}')} ({_number(library['mean_abs_diff'], '{:.0e}')}) | "
+                f"{_number(own['mb_per_1000_maps'], '{:.2f}')} | {_number(own['ssim_moved_by_storing'], '{:.0e}')}, "
+                f"{_number(own['spearman_moved_by_storing'], '{:.0e}')} |"
+            )
+        compared = [
+            f"{what} {_number(line['ms_per_map'])} ms{_number(line['ratio'], ' ({:.1f} times as fast as the library)')}"
+            for what, line in ours.iterrows()
+            if what not in METHODS
+        ]  # fmt: skip
+        lines += ["", "Comparisons: " + "; ".join(compared) + ".\n"]
+    return "\n".join(lines)
+
+
+def paper_table(table: pd.DataFrame) -> str:
+    """Return the minutes that a cell with the paper's rows and settings would take, from the measured efficiency."""
+    ours = table[(table["way"] == "ours") & table["method"].isin(list(METHODS))]
+    lines = [
+        "| minutes a cell | rows | "
+        + " | ".join(f"{m} at {s}, {d}" for (m, s, d, _), _ in ours.groupby(KEY, sort=False))
+        + " |"
+    ]
+    lines.append("|---|--:|" + "--:|" * ours.groupby(KEY).ngroups)
+    for name in ours["method"].unique():
+        settings = params.read(f"saliency.{name}", METHODS[name].settings).model_copy(update=PAPER.get(name, {}))
+        cost, rows = METHODS[name].cost(settings), PAPER_ROWS.get(name, OTHER_ROWS)
+        cells = []
+        for _, group in ours.groupby(KEY, sort=False):
+            own = group[group["method"] == name].iloc[0]
+            needed = cost.forward * own["forward_ms"] + cost.gradient * own["gradient_ms"]
+            cells.append(f"{rows * needed / own['efficiency_stage'] / 60_000:,.0f}")
+        lines.append(f"| {name} | {rows:,} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def processes_table(table: pd.DataFrame) -> str:
+    """Return memory and neighbours."""
+    lines = [
+        "| model | two cells at once ÷ one after the other (fastest to slowest) | peak memory, MB "
+        "| with ten times the rows |",
+        "|---|--:|--:|--:|",
+    ]  # fmt: skip
+    for _, line in table.iterrows():
+        lines.append(
+            f"| {line['model']} at {line['image_size']} | {line['at_once_over_in_turn']:.2f} ({line['fastest']:.2f} to "
+            f"{line['slowest']:.2f}) | {line['peak_mb']:.0f} | {line['peak_mb_tenfold_rows']:.0f} |"
+        )
+    return "\n".join(lines)
+
+
+def write() -> None:
+    """Put what was measured so far into the page."""
+    text = PAGE.read_text()
+    made: dict[str, str] = {}
+    if SPEED.exists():
+        table = pd.read_csv(SPEED)
+        made |= {"speed": speed_tables(table), "paper": paper_table(table)}
+    if PROCESSES.exists():
+        made["processes"] = processes_table(pd.read_csv(PROCESSES))
+    for name, content in made.items():
+        before, rest = text.split(f"<!-- {name} -->\n")
+        text = f"{before}<!-- {name} -->\n{content}\n{rest[rest.index('<!-- end -->') :]}"
+    PAGE.write_text(text)

@@ -1,0 +1,96 @@
+"""What a run will take, before anyone starts it: rows, evaluations, disk and time of every cell.
+
+An evaluation is timed here and now, on a model with fresh weights, as the explain stage would make it. No data is
+needed. What else a map takes (transforming, the method's own arithmetic, writing) is not timed but allowed for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from pipeline.attribution import gradient
+from pipeline.compute import batch_size, with_smaller_batches, workers
+from pipeline.fusion import fold, foldable, lay_out
+from pipeline.models import Classifier
+from pipeline.parallel import in_order
+from pipeline.registry import Cost, Method
+
+SHARE = 0.75
+"""Part of the explain stage's time that evaluations are assumed to take: about what docs/benchmarks.md found."""
+
+CHEAP = 2
+"""Evaluations up to which a map is made once to see how large it is; costlier methods' are as large as the image."""
+
+SECONDS = 1.0
+"""Spent on timing each kind of evaluation, about."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Milliseconds an image, all threads together."""
+
+    forward: float
+    gradient: float
+
+
+def prepared(model: Classifier, image_size: int) -> Classifier:
+    """Make a model ready as the explain stage does, in place; return it."""
+    model.requires_grad_(False)
+    fold(model, foldable(model, image_size))
+    lay_out(model)
+    return model
+
+
+def time_evaluations(model: Classifier, image_size: int) -> Speed:
+    """Time forward passes and gradients of a prepared model on its device."""
+    on, count = model.mean.device, workers(model.mean.device)
+
+    def milliseconds(evaluate: Callable[[torch.Tensor], Any]) -> float:
+        def once(_: int) -> int:
+            size = batch_size(image_size, on)
+            evaluate(torch.zeros(size, 3, image_size, image_size, device=on))
+            return size
+
+        def work(number: int) -> int:
+            return with_smaller_batches(lambda: once(number), image_size, on)
+
+        list(in_order(work, range(count), count))
+        start, images, rounds = time.perf_counter(), 0, 0
+        while rounds == 0 or time.perf_counter() - start < SECONDS:
+            images += sum(in_order(work, range(2 * count), count))
+            if on.type == "cuda":
+                torch.cuda.synchronize(on)
+            rounds += 1
+        return 1e3 * (time.perf_counter() - start) / images
+
+    def forward(images: torch.Tensor) -> None:
+        with torch.inference_mode():
+            model(images)
+
+    def differentiate(images: torch.Tensor) -> None:
+        gradient(model, images, torch.zeros(len(images), dtype=torch.int64, device=on), "softmax")
+
+    return Speed(milliseconds(forward), milliseconds(differentiate))
+
+
+def bytes_per_map(method: Method, settings: Any, model: Classifier, image_size: int) -> int:
+    """Return what one map takes on disk."""
+    cost = method.cost(settings)
+    shape: tuple[int, ...] = (image_size, image_size)
+    if cost.forward + cost.gradient <= CHEAP:
+        image = torch.zeros(1, 3, image_size, image_size, device=model.mean.device)
+        target = torch.zeros(1, dtype=torch.int64, device=image.device)
+        shape = tuple(method.explain(model, image, target, settings, [0]).shape[1:])
+    return int(np.prod(shape)) * np.dtype(method.storage).itemsize
+
+
+def minutes(rows: int, cost: Cost, speed: Speed) -> float:
+    """Return how long the maps of some rows take to make."""
+    evaluations = cost.forward * speed.forward + cost.gradient * speed.gradient
+    return rows * evaluations / SHARE / 60_000
