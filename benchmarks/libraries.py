@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,6 +65,8 @@ def _last_axis(model: Classifier, row: Row) -> Maps:
 def _cams(kind: type, model: Classifier, rows: list[Row]) -> Maps:
     with kind(model=model, target_layers=[model.cam_layer], reshape_transform=model.grid) as explainer:
         inputs = model.normalize(np.stack([row.pixels for row in rows]))
+        # With frozen weights, which spares their gradients, something else has to ask for a backward pass.
+        explainer.compute_input_gradient = not next(model.parameters()).requires_grad
         return explainer(inputs, [ClassifierOutputTarget(row.target) for row in rows])
 
 
@@ -108,13 +112,14 @@ def _explained(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
 
     shift = settings.quickshift
     explainer = LimeImageExplainer(settings.kernel_width, random_state=np.random.RandomState(row.seed % 2**32))
-    explanation = explainer.explain_instance(
-        row.pixels, classify, labels=(row.target,), top_labels=None, hide_color=settings.hide_color,
-        num_features=settings.features, num_samples=settings.samples, batch_size=batch, random_seed=lime.TIES,
-        segmentation_fn=lambda picture: quickshift(
-            picture, kernel_size=shift.kernel_size, max_dist=shift.max_dist, ratio=shift.ratio, rng=lime.TIES
-        ),
-    )  # fmt: skip
+    with contextlib.redirect_stderr(io.StringIO()):  # it draws progress bars
+        explanation = explainer.explain_instance(
+            row.pixels, classify, labels=(row.target,), top_labels=None, hide_color=settings.hide_color,
+            num_features=settings.features, num_samples=settings.samples, batch_size=batch, random_seed=lime.TIES,
+            segmentation_fn=lambda picture: quickshift(
+                picture, kernel_size=shift.kernel_size, max_dist=shift.max_dist, ratio=shift.ratio, rng=lime.TIES
+            ),
+        )  # fmt: skip
     return explanation.get_image_and_mask(
         row.target, positive_only=settings.positive_only, negative_only=False, num_features=settings.features,
         hide_rest=False,
@@ -160,14 +165,15 @@ def per_image(
 def at_best(
     name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], batch: int
 ) -> list[Maps]:  # fmt: skip
-    """Make maps with the largest batches that each library takes, every state read once, nothing drawn."""
-    maps: list[Maps] = []
+    """Make maps with the largest batches that each library takes, every state read once, no weight's gradient taken."""
+    maps: dict[int, Maps] = {}
     for state in dict.fromkeys(row.state for row in rows):
-        model, own = load(state), [row for row in rows if row.state == state]
+        model, own = load(state).requires_grad_(False), [row for row in rows if row.state == state]
+        places = [place for place, row in enumerate(rows) if row.state == state]
         if name in ("grad_cam", "grad_cam_plus_plus"):
             kind = GradCAM if name == "grad_cam" else GradCAMPlusPlus
-            for start in range(0, len(own), batch):
-                maps.extend(_cams(kind, model, own[start : start + batch]))
+            made = [one for at in range(0, len(own), batch) for one in _cams(kind, model, own[at : at + batch])]
         else:
-            maps.extend(ONE[name](model, row, settings, batch) for row in own)
-    return maps
+            made = [ONE[name](model, row, settings, batch) for row in own]
+        maps.update(zip(places, made, strict=True))
+    return [maps[place] for place in range(len(rows))]

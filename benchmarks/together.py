@@ -20,9 +20,9 @@ import pandas as pd
 
 from benchmarks import report
 from benchmarks.report import KEY, PROCESSES
-from benchmarks.speed import Ours, make_world
+from benchmarks.world import Ours, device_name, make_world
 from pipeline import params, storage
-from pipeline.compute import threads
+from pipeline.compute import device, threads
 from pipeline.registry import METHODS
 
 
@@ -109,7 +109,7 @@ def main() -> None:
         return _cell(model, int(side), int(images), methods)
     lines = []
     for model in arguments.models:
-        shared = dict(zip(KEY, (model, arguments.image_size, "cpu", threads()), strict=True))
+        shared = dict(zip(KEY, (model, arguments.image_size, device_name(device()), threads(), 1.0), strict=True))
         size = (arguments.image_size, arguments.images, arguments.methods)
         ratios = two_at_once(model, *size, arguments.rounds)
         few, many = peak(model, *size), peak(model, size[0], 10 * size[1], size[2])

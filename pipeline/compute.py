@@ -7,7 +7,7 @@ environment variables and no parameters: a laptop and a cluster share one params
     COSE_THREADS  threads on the CPU    (default: the cores this process may use)
     COSE_BATCH    images per evaluation of a model (default: by image size and device; halved when memory runs out)
 
-Explaining, predicting and scoring share out whole batches to threads that compute alone. On small networks that is
+Explaining and predicting share out whole batches to threads that compute alone. On small networks that is
 faster than threads that meet after every layer, it leaves a neighbour's cores alone, and the results do not depend on
 the number of threads. Training has one batch at a time and shares out each layer.
 """
@@ -77,6 +77,8 @@ def device() -> torch.device:
     import torch
 
     torch.set_num_threads(threads())
+    # Ten bits of mantissa are no rounding of a gradient that pixels are ranked by.
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     name = os.environ.get("COSE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         chosen = torch.device(name)
@@ -116,11 +118,20 @@ def even(count: int, size: int) -> list[int]:
     return [count // chunks + (number < count % chunks) for number in range(chunks)]
 
 
+OUT_OF_MEMORY = ("allocate memory", "out of memory", "ALLOC_FAILED", "bad_alloc")
+"""What errors say that have no type of their own: the CPU's allocator, CUDA, its libraries, C++."""
+
+
+def forget_memory() -> None:
+    """Begin with full batches again, for another model."""
+    global _most
+    _most = None
+
+
 def _out_of_memory(error: BaseException) -> bool:
     import torch
 
-    # Torch has a type for a GPU's memory alone.
-    in_words = isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    in_words = isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or in_words
 
 

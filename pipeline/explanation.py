@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -70,11 +71,15 @@ def explain_rows(
     together = max(1, batch_size(inputs.side, on) // at_once)
 
     def work(part: Part) -> tuple[Part, npt.NDArray[Any]]:
-        own = states.model(part.state)
-        images = own.normalize(inputs.pixels(part.positions))
-        chosen = torch.tensor(targets[part.positions]).to(on)
+        pixels = inputs.pixels(part.positions)
         seeds = [stream_seed(seed, "explain", int(row)) for row in rows[part.positions]]
-        maps = with_smaller_batches(lambda: explain(own, images, chosen, seeds).cpu(), inputs.side, on).numpy()
+
+        def maps_of() -> torch.Tensor:
+            own = states.model(part.state)
+            chosen = torch.tensor(targets[part.positions]).to(on)
+            return explain(own, own.normalize(pixels), chosen, seeds).cpu()
+
+        maps = with_smaller_batches(maps_of, inputs.side, on).numpy()
         _check(maps, rows[part.positions], inputs.side)
         return part, maps
 
@@ -83,8 +88,9 @@ def explain_rows(
     with (
         tqdm(total=len(plan), desc="explain", unit="map", disable=None) as progress,
         MapsWriter(maps_path, storage, len(plan)) as writer,
+        closing(in_order(work, todo, workers(on))) as results,
     ):
-        for part, maps in in_order(work, todo, workers(on)):
+        for part, maps in results:
             stored = writer.write(part.positions, maps)
             low[part.positions], high[part.positions] = stored.min(axis=(1, 2)), stored.max(axis=(1, 2))
             progress.update(len(part.positions))

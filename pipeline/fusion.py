@@ -29,7 +29,7 @@ TOLERANCE = 1e-9
 def foldable(model: Classifier, image_size: int) -> Pairs:
     """Find the convolutions whose output goes into a batch normalisation and nowhere else.
 
-    The network is run once, with drawn normalisations, before and after folding: were a convolution's output used
+    The network is run once, with drawn weights, before and after folding: were a convolution's output used
     elsewhere too, or differently, the outputs would differ, and nothing is folded.
 
     Args:
@@ -41,11 +41,15 @@ def foldable(model: Classifier, image_size: int) -> Pairs:
     """
     probe = copy.deepcopy(model).to("cpu", torch.float64).eval()
     rng = generator(0, "fusion")
+    for tensor in probe.parameters():
+        # Fresh networks have weights of zero, which would hide what happens behind them.
+        spread = 0.3 / max(1, tensor[0].numel()) ** 0.5 if tensor.ndim > 1 else 0.1
+        tensor.data += torch.from_numpy(rng.standard_normal(tensor.shape)) * spread
     for module in probe.modules():
         if isinstance(module, nn.BatchNorm2d) and module.running_mean is not None:
-            for tensor in (module.weight, module.bias, module.running_mean, module.running_var):
-                if tensor is not None:
-                    tensor.data = torch.from_numpy(rng.uniform(0.5, 1.5, tensor.shape))
+            for values in (module.weight, module.bias, module.running_mean, module.running_var):
+                if values is not None:
+                    values.data = torch.from_numpy(rng.uniform(0.5, 1.5, values.shape))
     image = torch.from_numpy(rng.standard_normal((1, 3, image_size, image_size)))
     with torch.inference_mode():
         expected, pairs = _watch(probe, image)

@@ -7,7 +7,7 @@ piece of work is computed by one thread from beginning to end: what comes out do
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
@@ -18,7 +18,7 @@ AHEAD = 2
 """Results per thread that may wait for an earlier one: enough to keep all threads busy, few enough to fit."""
 
 
-def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Iterator[Result]:
+def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int) -> Generator[Result]:
     """Compute several tasks at a time and yield the results in the order of the tasks.
 
     Args:
@@ -27,7 +27,8 @@ def in_order(work: Callable[[Task], Result], tasks: Iterable[Task], workers: int
         workers: threads.
 
     Yields:
-        ``work(task)``; whoever takes it does so while the threads go on.
+        ``work(task)``; whoever takes it does so while the threads go on. Close the generator (`contextlib.closing`)
+        where taking may fail, so that what has not begun is dropped then too.
 
     Raises:
         Exception: what the first failing task raised; tasks that have not begun are dropped.

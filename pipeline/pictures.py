@@ -37,7 +37,10 @@ CHUNK = 64
 
 
 class Pictures(Mapping[int, Pixels]):
-    """Images by their number, decoded once into a file without a name: however many they are, memory stays flat."""
+    """Images by their number, decoded once into a temporary file without a name, so that they take no memory.
+
+    (Where the folder of temporary files is kept in memory, they do; ``TMPDIR`` names another.)
+    """
 
     def __init__(self, path: Path, images: Iterable[int], size: int, crop_fraction: float) -> None:
         """Decode some images; the arguments are those of `load`."""

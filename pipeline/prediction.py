@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -42,11 +43,11 @@ def predict(
     size = batch_size(inputs.side, on)
 
     def work(part: Part) -> tuple[Part, npt.NDArray[np.float32]]:
-        own = prepared.model(part.state)
-        images = own.normalize(inputs.pixels(part.positions))
+        pixels = inputs.pixels(part.positions)
 
         def scores() -> torch.Tensor:
-            chunks = images.split(batch_size(inputs.side, on))
+            own = prepared.model(part.state)
+            chunks = own.normalize(pixels).split(batch_size(inputs.side, on))
             with torch.inference_mode():
                 return torch.cat([own(chunk).softmax(dim=1) for chunk in chunks]).cpu()
 
@@ -54,8 +55,11 @@ def predict(
 
     prediction = np.zeros(len(plan), np.int64)
     probability = np.zeros(len(plan))
-    with tqdm(total=len(plan), desc="predict", unit="row", disable=None) as progress:
-        for part, scores in in_order(work, parts(row_states, size), workers(on)):
+    with (
+        tqdm(total=len(plan), desc="predict", unit="row", disable=None) as progress,
+        closing(in_order(work, parts(row_states, size), workers(on))) as results,
+    ):
+        for part, scores in results:
             prediction[part.positions] = scores.argmax(axis=1)
             probability[part.positions] = scores.max(axis=1).astype(np.float64).clip(0, 1)
             progress.update(len(part.positions))

@@ -10,10 +10,8 @@ import numpy.typing as npt
 import pandas as pd
 from tqdm import tqdm
 
-from pipeline.compute import threads
 from pipeline.errors import UserError
 from pipeline.maps import enlarge
-from pipeline.parallel import in_order
 from pipeline.params import SimilaritySettings
 from pipeline.similarity import Reference, spearman, ssim
 from pipeline.transforms import carry_back
@@ -60,21 +58,15 @@ def score_rows(
     rows = plan[plan["kind"] != "reference"]
     magnitudes = rows["magnitude"].to_numpy(dtype=np.float64, na_value=np.nan)
     transforms = rows["transform"].to_numpy()
-    of_image = list(rows.groupby(references[rows.index]).indices.items())
-
-    def work(task: tuple[int, npt.NDArray[np.int64]]) -> list[Scores]:
-        reference = Reference(_at_size(maps[task[0]], side), settings.window)
-        return [
-            _compare(reference, _at_size(maps[rows.index[at]], side), transforms[at], magnitudes[at])
-            for at in task[1].tolist()
-        ]
-
     scores: list[Scores] = [(0, None, None)] * len(rows)
+    # One reference after the other, each prepared once. Threads would gain nothing: the steps are too short.
     with tqdm(total=len(rows), desc="score", unit="map", disable=None) as progress:
-        for (_, places), found in zip(of_image, in_order(work, of_image, threads()), strict=True):
-            for place, score in zip(places.tolist(), found, strict=True):
-                scores[place] = score
-            progress.update(len(found))
+        for reference_at, places in rows.groupby(references[rows.index]).indices.items():
+            reference = Reference(_at_size(maps[reference_at], side), settings.window)
+            for place in places.tolist():
+                other = _at_size(maps[rows.index[place]], side)
+                scores[place] = _compare(reference, other, transforms[place], magnitudes[place])
+            progress.update(len(places))
     valid, structural, ranked = zip(*scores, strict=True)
     prediction = predictions["prediction"].to_numpy()
     return pd.DataFrame(

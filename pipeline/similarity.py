@@ -116,7 +116,7 @@ def ssim(reference: Reference, other: Values, valid: Mask | None = None) -> floa
     if min(b.shape) < window or is_flat(b, valid) or is_flat(reference.centred, valid):
         return None
     count = window * window
-    inside = None if valid is None else _window_sums(valid.astype(np.uint8), window) == count
+    inside = None if valid is None else _window_sums(valid.astype(np.uint16), window) == count
     if inside is not None and not inside.any():
         return None
     data_range = max(reference.span, float(b.max() - b.min()))

@@ -1,7 +1,7 @@
 """Say what `dvc repro` would take with params.yaml as it is; nothing is written, no data is needed."""
 
 from pipeline import params
-from pipeline.compute import device, threads
+from pipeline.compute import device, forget_memory, threads
 from pipeline.estimate import SHARE, bytes_per_map, minutes, prepared, time_evaluations
 from pipeline.models import build
 from pipeline.plan import check_transforms, rows_per_image
@@ -30,6 +30,7 @@ def main() -> None:
         rows = plan.images * rows_per_image(plan, size)
         for model in params.names("models"):
             classifier = build(params.read(f"models.{model}", params.ModelSettings), CLASSES, size, seed=0).to(on)
+            forget_memory()
             speed = time_evaluations(prepared(classifier, size), size)
             for name, own in settings.items():
                 cost = METHODS[name].cost(own)

@@ -92,7 +92,15 @@ class Shared(Forked):
         return self.head((self.norm(self.conv(images)) + self.norm(self.conv(images.flip(3)))).mean(dim=(2, 3)))
 
 
-@pytest.mark.parametrize("network", [Forked, Shared])
+class Silent(Forked):
+    """One whose fresh head says nothing of what is before it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        nn.init.zeros_(self.head.weight)
+
+
+@pytest.mark.parametrize("network", [Forked, Shared, Silent])
 def test_what_may_not_be_folded_is_left(network: type[nn.Module]) -> None:
     assert foldable(Classifier(network(), model_settings("head")).eval(), 16) == ()
 

@@ -1,8 +1,7 @@
 """Integrated gradients along a path of images that are blurred ever more.
 
 Source: S. Xu et al., Attribution in Scale and Space, 2020, with the steps of the saliency library. The library blurs
-with scipy; here a Gaussian blur is two matrix products, and so is its
-derivative along the path.
+with scipy; here a Gaussian blur is two matrix products, and its derivative along the path three more.
 """
 
 from __future__ import annotations

@@ -31,6 +31,14 @@ Floats = npt.NDArray[np.float64]
 
 SELECTION_PENALTY, FIT_PENALTY = 0.01, 1.0
 
+TIES = 0
+"""Seed of the noise by which quickshift breaks ties: one for all, so that superpixels depend on the picture alone."""
+
+REMEMBERED = 4096
+known: dict[bytes, bytes] = {}
+"""Superpixels of the last pictures, packed: other states of a model see the same ones. Threads share it; what two of
+them find for one picture is the same."""
+
 
 class QuickshiftSettings(Section):
     """Superpixels: width of the density kernel in pixels, cut-off distance, and the weight of colour over place."""
@@ -52,27 +60,17 @@ class Settings(Section):
 
 
 def superpixels(image: Pixels, settings: QuickshiftSettings) -> Segments:
-    """Return the superpixel of every pixel, (H, W), numbered from 0; ``image`` is uint8 (H, W, 3).
-
-    They depend on the picture alone: the noise by which quickshift breaks ties is always the same.
-    """
+    """Return the superpixel of every pixel, (H, W), numbered from 0; ``image`` is uint8 (H, W, 3)."""
     key = hashlib.blake2b(image.tobytes() + repr((image.shape, settings)).encode(), digest_size=16).digest()
-    packed = _known.get(key)
+    packed = known.get(key)
     if packed is None:
         found: Segments = quickshift(
             image, kernel_size=settings.kernel_size, max_dist=settings.max_dist, ratio=settings.ratio, rng=TIES
         )
-        for oldest in list(_known)[: -REMEMBERED + 1]:
-            _known.pop(oldest, None)
-        packed = _known[key] = zlib.compress(found.astype(np.uint32).tobytes(), level=1)
+        for oldest in list(known)[: -REMEMBERED + 1]:
+            known.pop(oldest, None)
+        packed = known[key] = zlib.compress(found.astype(np.uint32).tobytes(), level=1)
     return np.frombuffer(zlib.decompress(packed), np.uint32).reshape(image.shape[:2]).astype(np.int64)
-
-
-TIES = 0
-REMEMBERED = 4096
-_known: dict[bytes, bytes] = {}
-"""Superpixels of the last pictures, packed: other states of a model see the same ones. Threads share it; what two of
-them find for one picture is the same."""
 
 
 def _ridge(shown: Floats, answers: Floats, weights: Floats, penalty: float) -> Floats:
