@@ -209,8 +209,8 @@ def main() -> None:
         "--images", type=int, default=PICTURES, help=f"pictures explained, at most {PICTURES}; 22 rows each"
     )
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
-    parser.add_argument("--seconds", type=float, default=1.5, help="for a method in one way, about, each time")
-    parser.add_argument("--repeats", type=int, default=4)
+    parser.add_argument("--seconds", type=float, default=1.2, help="for a method in one way, about, each time")
+    parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps and samples in params.yaml")
     arguments = parser.parse_args()
     if not 1 <= arguments.images <= PICTURES:
