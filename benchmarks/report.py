@@ -46,7 +46,7 @@ def speed_tables(table: pd.DataFrame) -> str:
     lines = []
     for key, group in table.groupby(KEY, sort=False):
         ours = group[group["way"] == "ours"].set_index("method")
-        first = ours.iloc[0]
+        first = ours.iloc[0]  # methods measured on another day may have found another machine; floor_ms is their own
         lines += [
             f"{_title(key)}: at best {first['forward_ms']:.3g} ms a forward pass, "
             f"{first['gradient_ms']:.3g} ms a gradient\n",
@@ -95,7 +95,8 @@ def paper_table(table: pd.DataFrame) -> str:
             wanted = [PAPER_LIME, "lime"] if name == "lime" else [name]  # the last one found counts
             for _, own in group[group["method"].isin(wanted)].iterrows():
                 needed = cost.forward * own["forward_ms"] + cost.gradient * own["gradient_ms"]
-                minutes = f"{rows * needed / own['efficiency_stage'] / 60_000:,.0f}"
+                value = rows * needed / own["efficiency_stage"] / 60_000
+                minutes = f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
             cells.append(minutes)
         lines.append(f"| {name} | {rows:,} | " + " | ".join(cells) + " |")
     return "\n".join(lines)

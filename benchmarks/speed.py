@@ -237,6 +237,7 @@ def main() -> None:
                 found = [line | {"method": label} for line in found]
                 lines += [shared | line for line in found]
                 _show(found)
+                write(pd.DataFrame(lines))  # a long run that is stopped keeps what it found
             found = measure_scores(world, arguments.repeats)
             lines += [shared | line for line in found]
             _show(found)
@@ -257,11 +258,12 @@ def _show(lines: list[dict[str, Any]]) -> None:
 
 
 def write(table: pd.DataFrame) -> None:
-    """Write the table, keeping the lines of models, sizes and machines that were not measured now."""
+    """Write the table, keeping the lines of models, sizes, machines and methods that were not measured now."""
     if SPEED.exists():
         old = pd.read_csv(SPEED)
-        measured = old[KEY].apply(tuple, axis=1).isin(set(table[KEY].apply(tuple, axis=1)))
-        table = pd.concat([old[~measured], table], ignore_index=True)
+        line = [*KEY, "method"]
+        measured = old[line].apply(tuple, axis=1).isin(set(table[line].apply(tuple, axis=1)))
+        table = pd.concat([old[~measured], table], ignore_index=True).sort_values(KEY, kind="stable")
     storage.write_csv(SPEED, table.reindex(columns=COLUMNS))
     report.write()
 

@@ -39,6 +39,8 @@ def foldable(model: Classifier, image_size: int) -> Pairs:
     Returns:
         Names of the two modules of each pair. Layers that a class activation map is read from are left out.
     """
+    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
+        return ()
     probe = copy.deepcopy(model).to("cpu", torch.float64).eval()
     rng = generator(0, "fusion")
     for tensor in probe.parameters():

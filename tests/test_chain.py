@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline import cose
+from pipeline import compute, cose
 from pipeline.errors import UserError
 from pipeline.explanation import explain_rows
 from pipeline.maps import Maps
@@ -194,6 +194,38 @@ def test_maps_are_the_same_to_the_last_bit_on_any_number_of_threads(  # type: ig
         monkeypatch.setenv("COSE_THREADS", threads)
         results.append(explained(name, plan, predictions, pictures, weights, tmp_path / f"{threads}.npy"))
     np.testing.assert_array_equal(results[0], results[1])
+
+
+class Narrow(torch.nn.Sequential):
+    """A network for which there is memory for three images at most."""
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        if len(images) > 3:
+            raise torch.OutOfMemoryError("out of memory")
+        return super().forward(images)
+
+
+def test_memory_that_runs_out_on_all_threads_changes_nothing(  # type: ignore[no-untyped-def]
+    plan, splits, predictions, pictures, weights, tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(compute, "_most", None)
+    monkeypatch.setenv("COSE_THREADS", "4")
+    settings = SMALL["integrated_gradients"]
+
+    def explain(model, images, targets, seeds):  # type: ignore[no-untyped-def]
+        return METHODS["integrated_gradients"].explain(model, images, targets, settings, seeds)
+
+    results = []
+    for network in (torch.nn.Sequential, Narrow):
+        model = small_convnet()
+        model.network.__class__ = network
+        path = tmp_path / f"{network.__name__}.npy"
+        explain_rows(model, weights, plan, predictions, pictures, explain, "float32", 1, 0, path)
+        again = predict(model, weights, plan, splits, pictures, EPOCHS)
+        pd.testing.assert_series_equal(again["prediction"], predictions["prediction"])
+        results.append(np.load(path))
+    assert compute.batch_size(SIDE, torch.device("cpu")) <= 4
+    np.testing.assert_allclose(results[0], results[1], atol=1e-4)
 
 
 def test_a_map_with_nan_stops_the_run_and_names_the_row(plan, predictions, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]
