@@ -73,7 +73,7 @@ def speed_tables(table: pd.DataFrame) -> str:
             for what, line in ours.iterrows()
             if pd.isna(line["floor_ms"])
         ]  # fmt: skip
-        lines += ["", "Comparisons: " + "; ".join(compared) + ".\n"]
+        lines += ["", "Comparisons: " + "; ".join(compared) + ".\n"] if compared else [""]
     return "\n".join(lines)
 
 
