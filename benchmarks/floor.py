@@ -12,7 +12,7 @@ import torch
 
 from benchmarks.world import CLASSES, SEED, World, model_settings
 from pipeline.compute import batch_size, threads
-from pipeline.fusion import fold, foldable, lay_out
+from pipeline.estimate import prepared
 from pipeline.models import Classifier, build
 
 SHARED, APART = "threads share a batch", "a batch a thread"
@@ -37,9 +37,7 @@ class Floor:
         """Search over batch sizes, layouts and ways to use the cores."""
         self._world = world
         plain = build(model_settings(world.name), CLASSES, world.side, SEED).to(world.on).requires_grad_(False)
-        fast = build(model_settings(world.name), CLASSES, world.side, SEED).to(world.on).requires_grad_(False)
-        fold(fast, foldable(fast, world.side))
-        lay_out(fast)
+        fast = prepared(build(model_settings(world.name), CLASSES, world.side, SEED).to(world.on), world.side)
         models = {"plain": plain, "folded, channels last": fast}
         usual = batch_size(world.side, world.on)
         sizes = sorted({max(1, usual // 2), usual, 2 * usual})

@@ -86,7 +86,7 @@ def paper_table(table: pd.DataFrame) -> str:
         + " |"
     ]
     lines.append("|---|--:|" + "--:|" * ours.groupby(KEY).ngroups)
-    for name in METHODS:
+    for name in [name for name in METHODS if name in set(ours["method"])]:
         settings = as_in_the_paper(name, params.read(f"saliency.{name}", METHODS[name].settings))
         cost, rows = METHODS[name].cost(settings), PAPER_ROWS.get(name, OTHER_ROWS)
         cells = []

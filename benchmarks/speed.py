@@ -10,6 +10,7 @@ method alone on prepared inputs (kernel), and of the whole stage, which also rea
 from __future__ import annotations
 
 import argparse
+import sys
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -23,11 +24,12 @@ from skimage.metrics import structural_similarity
 
 from benchmarks import report
 from benchmarks.floor import Floor, timed
-from benchmarks.libraries import at_best, per_image
+from benchmarks.libraries import ONE, at_best, per_image
 from benchmarks.report import KEY, SPEED
 from benchmarks.world import LARGE, PICTURES, Ours, World, device_name, make_world
 from pipeline import params, storage
 from pipeline.compute import batch_size, threads, workers
+from pipeline.errors import UserError
 from pipeline.maps import Maps, MapsWriter, enlarge
 from pipeline.registry import METHODS, Cost
 from pipeline.saliency import lime
@@ -208,7 +210,7 @@ def main() -> None:
     parser.add_argument(
         "--images", type=int, default=PICTURES, help=f"pictures explained, at most {PICTURES}; 22 rows each"
     )
-    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
+    parser.add_argument("--methods", nargs="+", default=list(ONE), choices=list(ONE))
     parser.add_argument("--seconds", type=float, default=1.2, help="for a method in one way, about, each time")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps and samples in params.yaml")
@@ -276,4 +278,7 @@ COLUMNS = [
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

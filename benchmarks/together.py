@@ -23,6 +23,7 @@ from benchmarks.report import KEY, PROCESSES
 from benchmarks.world import Ours, device_name, make_world
 from pipeline import params, storage
 from pipeline.compute import device, threads
+from pipeline.errors import UserError
 from pipeline.registry import METHODS
 
 
@@ -130,4 +131,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")

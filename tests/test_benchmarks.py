@@ -1,0 +1,59 @@
+"""The speed program: it measures what it promises, and bad input is refused before anything is measured."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from tests.world import ROOT, World
+
+PROMISED = {"model", "image_size", "method", "way", "ms_per_map", "ratio", "floor_ms", "efficiency_kernel",
+            "efficiency_stage", "max_abs_diff", "mb_per_1000_maps"}  # fmt: skip
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    made = World(tmp_path)
+    shutil.copytree(ROOT / "benchmarks", tmp_path / "benchmarks", ignore=shutil.ignore_patterns("__pycache__"))
+    (tmp_path / "docs").mkdir()
+    shutil.copy(ROOT / "docs" / "benchmarks.md", tmp_path / "docs" / "benchmarks.md")
+    return made
+
+
+@pytest.mark.slow
+def test_a_small_measurement(world: World) -> None:
+    world.run(
+        sys.executable, "-m", "benchmarks.speed", "--models", "resnet_mini", "--image-size", "32", "--images", "2",
+        "--methods", "grad_cam", "integrated_gradients", "smooth_grad", "--scale", "0.5", "--seconds", "0.1",
+        "--repeats", "1",
+    )  # fmt: skip
+    table = pd.read_csv(world.root / "metrics" / "benchmark.csv")
+    assert set(table.columns) >= PROMISED
+    methods = table[table["floor_ms"].notna()]
+    assert (methods.groupby("method")["way"].apply(set) == {"per_image", "library", "ours"}).all()
+    ours = methods[methods["way"] == "ours"].set_index("method")
+    assert (ours[["efficiency_kernel", "efficiency_stage", "mb_per_1000_maps"]] > 0).all(axis=None)
+    assert (ours["ratio"] > 1).all(), "slower than one image at a time with a figure each"
+    # What is compared must be the same maps, row by row.
+    assert (methods["mean_abs_diff"].dropna() < 1e-3).all()
+    page = (world.root / "docs" / "benchmarks.md").read_text()
+    assert "**resnet_mini at 32 pixels**" in page
+    assert "resnet50" not in page.split("<!-- speed -->")[1].split("<!-- end -->")[0]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--models", "nope"], "--models: found 'nope'; allowed: resnet_mini, xcit_mini, resnet50"),
+        (["--images", "51"], "--images: found 51; allowed: 1 to 50"),
+    ],
+)
+def test_bad_input_is_refused(world: World, arguments: list[str], message: str) -> None:
+    done = world.run(sys.executable, "-m", "benchmarks.speed", *arguments, check=False)
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert not (world.root / "metrics").exists()
