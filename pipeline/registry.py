@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
     from pipeline.datasets import Collection
     from pipeline.models import Classifier
-    from pipeline.params import DatasetSettings, Settings
+    from pipeline.params import DatasetSettings, MethodSettings
 
     Explain = Callable[[Classifier, torch.Tensor, torch.Tensor, Any, Sequence[int]], torch.Tensor]
 
-StorageType = Literal["float16", "float32", "int8"]
+StorageType = Literal["float16", "float32", "int8", "uint8"]
 
 
 @dataclass(frozen=True)
@@ -53,11 +53,11 @@ class Method:
             independent of each other. ``images`` are normalised for the model and float32, ``targets`` are int64
             class indices, ``seeds`` has one integer a row, from which all randomness of that row comes. Maps may be
             smaller than the images; `pipeline.maps.enlarge` is then how they are read.
-        storage: the type in which its maps are kept on disk.
+        storage: the type in which its maps are kept on disk; see `pipeline.maps`.
         cost: ``settings -> Cost``.
     """
 
-    settings: type[Settings]
+    settings: type[MethodSettings]
     explain: Explain
     storage: StorageType
     cost: Callable[[Any], Cost]
@@ -70,10 +70,12 @@ class Dataset:
     Attributes:
         settings: the type of a section ``datasets.<name>`` whose ``loader`` is this one.
         load: ``(settings, seed) -> Collection``; ``seed`` is the user's.
+        missing: ``settings -> lines``: what the loader needs that is not here, one line each.
     """
 
     settings: type[DatasetSettings]
     load: Callable[[Any, int], Collection]
+    missing: Callable[[Any], list[str]] = lambda _: []
 
 
 Entry = TypeVar("Entry", Method, Dataset)

@@ -20,9 +20,21 @@ if TYPE_CHECKING:
     import pandas as pd
 
 PARAMS = Path("params.yaml")
+PROFILES = Path("profiles")
+PUBLISHED = Path(__file__).parent / "published"
 METRICS = Path("metrics")
 DATA_DOCS = Path("docs/data-docs")
 PARAMS_GATE = Path("data/gates/params.json")
+
+
+def profile_file(name: str) -> Path:
+    """Return the file of a profile: values for all of params.yaml under one name."""
+    return PROFILES / f"{name}.yaml"
+
+
+def published_file(table: str) -> Path:
+    """Return a table of the paper's: ``accuracy`` or ``cose``, in percent, with our names of datasets and models."""
+    return PUBLISHED / f"{table}.csv"
 
 
 def raw_folder(dataset: str) -> Path:
@@ -33,6 +45,11 @@ def raw_folder(dataset: str) -> Path:
 def images_file(dataset: str) -> Path:
     """Return the table of a dataset's encoded images and masks."""
     return raw_folder(dataset) / "images.parquet"
+
+
+def boxes_file(dataset: str) -> Path:
+    """Return the table of the boxes round the objects of a dataset's images."""
+    return raw_folder(dataset) / "boxes.parquet"
 
 
 def splits_file(dataset: str) -> Path:

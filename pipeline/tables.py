@@ -65,12 +65,14 @@ class Table:
         meaning: one sentence for people.
         columns: its columns, in order.
         key: the columns that together tell its rows apart.
+        may_be_empty: whether a table without rows is good.
     """
 
     name: str
     meaning: str
     columns: tuple[Column, ...]
     key: tuple[str, ...]
+    may_be_empty: bool = False
 
     @property
     def schema(self) -> pa.Schema:
@@ -153,6 +155,20 @@ TABLES: dict[str, Table] = {
             ("image",),
         ),
         Table(
+            "boxes",
+            "Boxes round the objects of a dataset, where the publisher drew some; an image may have several or none.",
+            (
+                Column("image", "int64", "number of the image", minimum=0),
+                Column("number", "int64", "number of the box among those of the image", minimum=0),
+                *(
+                    Column(edge, "float64", f"{edge} edge in pixels of the image file, 0 being its {side}", minimum=0)
+                    for edge, side in (("left", "left"), ("top", "top"), ("right", "left"), ("bottom", "top"))
+                ),
+            ),
+            ("image", "number"),
+            may_be_empty=True,
+        ),
+        Table(
             "splits",
             "Label and split of every image of a dataset.",
             (
@@ -169,6 +185,9 @@ TABLES: dict[str, Table] = {
             "The rows of a dataset: which image, perturbed how; shared by all models and methods.",
             (
                 _ROW,
+                Column(
+                    "turn", "int64", "when the image was drawn, from 0; fewer images are those first drawn", minimum=0
+                ),
                 *_PERTURBATION,
                 Column(
                     "progress",
@@ -184,7 +203,8 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "predictions",
-            "What a model in the state of each row predicts for the input of that row.",
+            "What a model in the state of each row predicts for the input of that row; all rows of the plan, but for "
+            "checkpoints that a user's own model does not have.",
             (
                 _ROW,
                 Column("state", "string", "`trained`, `random` or `epoch_NNN`"),
@@ -196,7 +216,8 @@ TABLES: dict[str, Table] = {
         ),
         Table(
             "index",
-            "One line per map of a cell; map number i of maps.npy belongs to line i.",
+            "One line per map of a cell; map number i of maps.npy belongs to line i. All rows of the predictions, or "
+            "those of the images first drawn.",
             (
                 _ROW,
                 Column("state", "string", "`trained`, `random` or `epoch_NNN`"),

@@ -12,7 +12,8 @@ def main() -> None:
     datasets, models, methods = (params.names(section) for section in ("datasets", "models", "saliency"))
     files = [(name, storage.aggregate_file(name)) for name in storage.AGGREGATES]
     for dataset in datasets:
-        files += [("splits", storage.splits_file(dataset)), ("plan", storage.plan_file(dataset))]
+        files += [("boxes", storage.boxes_file(dataset)), ("splits", storage.splits_file(dataset))]
+        files += [("plan", storage.plan_file(dataset))]
     files += [("predictions", storage.predictions_file(*cell)) for cell in product(datasets, models)]
     for cell in product(datasets, models, methods):
         files += [("index", storage.explanations_folder(*cell) / storage.INDEX), ("scores", storage.scores_file(*cell))]

@@ -1,5 +1,6 @@
-"""Write a dataset's images, splits and plan, once their suites have passed."""
+"""Write a dataset's images, boxes, splits and plan, once their suites have passed."""
 
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -25,11 +26,21 @@ def main(dataset: str) -> None:
     plan = draw_plan(splits, plan_settings, settings.image_size, seed, dataset)
     masks: Any = collection.masks or [None] * len(collection.images)
     images = pd.DataFrame({"image": np.arange(len(masks)), "encoded": collection.images, "mask": masks})
+    boxes = tables.from_lines(
+        "boxes",
+        [
+            {"image": image, "number": number, **asdict(box)}
+            for image, of_image in enumerate(collection.boxes or ())
+            for number, box in enumerate(of_image)
+        ],
+    )
 
     validator = Validator()
     validator.check("splits", splits, str(storage.splits_file(dataset)))
     validator.check("plan", plan, str(storage.plan_file(dataset)))
+    validator.check("boxes", boxes, str(storage.boxes_file(dataset)))
     tables.write("images", storage.images_file(dataset), images)
+    tables.write("boxes", storage.boxes_file(dataset), boxes)
     tables.write("splits", storage.splits_file(dataset), splits)
     tables.write("plan", storage.plan_file(dataset), plan)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.model_selection import cross_val_score
 
-from pipeline.datasets import image_folder, shapes
+from pipeline.datasets import Box, image_folder, shapes
 from pipeline.errors import UserError
 from pipeline.images import decode_images, encode_png, fit, open_image
 from pipeline.params import SplitSettings
@@ -70,8 +71,10 @@ def test_masks_lie_on_the_object() -> None:
         assert (on_dark[~outside].max(axis=-1) > 0).all()
 
 
-def settings(source: Path) -> image_folder.Settings:
-    return image_folder.Settings(loader="image_folder", source=str(source), image_size=32, split=SPLIT)
+def settings(source: Path, boxes: Path | None = None) -> image_folder.Settings:
+    return image_folder.Settings(
+        loader="image_folder", source=str(source), image_size=32, boxes=str(boxes) if boxes else None, split=SPLIT
+    )
 
 
 def test_image_folder_reads_every_picture(tmp_path: Path) -> None:
@@ -106,6 +109,85 @@ def test_image_folder_refuses_what_it_cannot_use(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"dark/0\.png: not a readable image \(") as caught:
             image_folder.load(settings(root), 0)
         assert "\n" not in str(caught.value)
+
+
+VOC = """<annotation><folder>bee</folder><size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>
+{objects}</annotation>"""
+
+
+def voc(size: tuple[int, int], *boxes: tuple[object, object, object, object]) -> str:
+    edges = ("xmin", "ymin", "xmax", "ymax")
+    objects = [
+        "".join(f"<{edge}>{value}</{edge}>" for edge, value in zip(edges, box, strict=True)).join(
+            ("<object><name>bee</name><bndbox>", "</bndbox></object>")
+        )
+        for box in boxes
+    ]
+    return VOC.format(size=size, objects="".join(objects))
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_image_folder_reads_boxes_as_imagenet_has_them(beside: bool, tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=3, classes=("ant", "bee"))
+    assert image_folder.load(settings(root), 0).boxes is None
+    boxes = root if beside else tmp_path / "boxes"
+    for name in ("ant", "bee"):
+        (boxes / name).mkdir(parents=True, exist_ok=True)
+    (boxes / "ant" / "2.xml").write_text(voc((48, 46), (1, 1, 1, 1), (3, 5, 20, 46)))
+    (boxes / "bee" / "1.xml").write_text(voc((49, 43)))
+    # Annotators' boxes that reach a pixel beyond the edge, and a file that does not say the size.
+    (boxes / "bee" / "2.xml").write_text(re.sub("<size>.*</size>", "", voc((0, 0), (0, 7, 49, "9.5"))))
+    collection = image_folder.load(settings(root, boxes), 0)
+    assert collection.names == ["ant/0.png", "ant/1.jpg", "ant/2.png", "bee/0.png", "bee/1.jpg", "bee/2.png"]
+    first = [Box(0, 0, 1, 1), Box(2, 4, 20, 46)]
+    assert collection.boxes == [[], [], first, [], [], [Box(0, 6, 48, 9.5)]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (voc((48, 46), (2, 2, 9, 9)), "size: found 48 by 46 pixels; its picture has 49 by 43"),
+        (voc((49, 43), (2, 2, 9, 9))[:-20], "not valid XML (unclosed token: line 2, column 97)"),
+        ("<html/>", "found <html>; allowed: <annotation>"),
+        ("<annotation><object><name>bee</name></object></annotation>",
+         "object 1: found no <bndbox>; allowed: one an object"),
+        ("<annotation><size><width>49</width></size></annotation>",
+         "size: height: found None; allowed: a number of pixels"),
+        (voc((49, 43), (2, 2, 9, 9), (2, "two", 9, 9)), "bndbox: ymin: found 'two'; allowed: a number of pixels"),
+        (voc((49, 43), (2, 2, 9, 9), (9, 2, 2, 9)),
+         "object 2: found a box from (8, 1) to (2, 9); allowed: one on its image of 49 by 43 pixels"),
+        (voc((49, 43), (60, 2, 70, 9)),
+         "object 1: found a box from (59, 1) to (70, 9); allowed: one on its image of 49 by 43 pixels"),
+        (voc((49, 43), (2, "nan", 9, 9)),
+         "object 1: found a box from (1, nan) to (9, 9); allowed: one on its image of 49 by 43 pixels"),
+    ],
+)  # fmt: skip
+def test_image_folder_refuses_boxes_that_it_cannot_use(content: str, message: str, tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2, classes=("ant", "bee"))
+    file = root / "bee" / "1.xml"
+    file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        image_folder.load(settings(root, root), 0)
+    assert str(caught.value) == f"{file}: {message}"
+
+
+def test_image_folder_refuses_a_folder_without_boxes(tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2)
+    with pytest.raises(
+        UserError, match=r"params\.yaml: datasets: boxes: found '.*missing', which is no folder; allowed"
+    ):
+        image_folder.load(settings(root, tmp_path / "missing"), 0)
+    with pytest.raises(UserError, match=r"pictures: found no file of any picture; allowed: dark/0\.xml and the like"):
+        image_folder.load(settings(root, root), 0)
+
+
+def test_xml_that_expands_without_end_is_refused(tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2)
+    entities = "".join(f'<!ENTITY e{n + 1} "{f"&e{n};" * 10}">' for n in range(9))
+    content = f'<!DOCTYPE annotation [<!ENTITY e0 "{"x" * 100}">{entities}]><annotation>&e9;</annotation>'
+    (root / "dark" / "0.xml").write_text(content)
+    with pytest.raises(UserError, match=r"dark/0\.xml: not valid XML \(limit on input amplification factor"):
+        image_folder.load(settings(root, root), 0)
 
 
 def test_fit_takes_the_centre() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -82,10 +84,41 @@ def test_splits_are_stratified_and_repeat() -> None:
     assert (counts["validation"] == 3).all()
 
 
-def test_publishers_splits_are_kept() -> None:
-    fixed = collection()
-    fixed = Collection(**{**fixed.__dict__, "splits": (["train", "test", "validation", "train"] * 30)})
-    assert draw_splits(fixed, SPLIT, 0, "test")["split"].tolist() == fixed.splits
+OFFICIAL = SplitSettings(validation=0.2, test="official")
+
+
+def published(splits: list[str], **changes: Any) -> Collection:
+    return replace(collection(), splits=splits, **changes)
+
+
+def test_publishers_splits_are_kept_where_they_are_asked_for() -> None:
+    fixed = published([("train", "test", "validation")[image // 4 % 3] for image in range(120)])
+    assert draw_splits(fixed, OFFICIAL, 0, "test")["split"].tolist() == fixed.splits
+    drawn = draw_splits(fixed, SPLIT, 0, "test")
+    assert drawn.equals(draw_splits(collection(), SPLIT, 0, "test"))
+
+
+def test_validation_is_taken_from_the_publishers_training_images() -> None:
+    fixed = published(["train", "train", "test"] * 40)
+    splits = draw_splits(fixed, OFFICIAL, 0, "test")
+    assert ((splits["split"] == "test") == (np.array(fixed.splits) == "test")).all()
+    for _, of_class in splits.groupby("label"):
+        counts = of_class["split"].value_counts()
+        assert counts["validation"] == round(0.2 * (counts["validation"] + counts["train"]))
+    assert not splits.equals(draw_splits(fixed, OFFICIAL, 1, "test"))
+
+
+def test_official_splits_that_cannot_be_used() -> None:
+    with pytest.raises(UserError, match=r"datasets\.test\.split\.test: found 'official'; this dataset has no official"):
+        draw_splits(collection(), OFFICIAL, 0, "test")
+    labels = collection().labels
+    without = ["train" if label == 1 or number % 3 else "test" for number, label in enumerate(labels)]
+    with pytest.raises(UserError, match=r"the official test split has no image of class 'class 1'"):
+        draw_splits(published(without), OFFICIAL, 0, "test")
+    alone = ["test"] * len(labels)
+    alone[int(np.flatnonzero(labels == 0)[0])] = "train"
+    with pytest.raises(UserError, match=r"class 'class 0' has 1 image\(s\); at least 2 are needed"):
+        draw_splits(published(alone), OFFICIAL, 0, "test")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,8 @@ def example(name: str, rows: int = 4) -> pd.DataFrame:
     """Return a valid table: values made from the declaration."""
     if name == "plan":
         return pd.DataFrame(
-            {"row": [0, 1, 2, 3], "image": [5, 5, 5, 5], "kind": ["reference", "transform", "random", "checkpoint"],
+            {"row": [0, 1, 2, 3], "turn": [0] * 4, "image": [5] * 4,
+             "kind": ["reference", "transform", "random", "checkpoint"],
              "transform": ["identity", "rotate", "identity", "identity"],
              "magnitude": pd.array([None, 3.5, None, None], dtype="Float64"),
              "progress": pd.array([None, None, None, 10], dtype="Int64"), "reference": [0, 0, 0, 0]}
@@ -51,6 +52,8 @@ def example(name: str, rows: int = 4) -> pd.DataFrame:
             data[column.name] = pd.array([None, *values[1:]], dtype=masked)
         else:
             data[column.name] = values
+    if name == "boxes":
+        data |= {"right": [value + 3 for value in data["left"]], "bottom": [value + 2 for value in data["top"]]}
     if "maximum" in data:
         data["maximum"] = [value + 0.5 for value in data["minimum"]]
     return pd.DataFrame(data)

@@ -6,10 +6,24 @@ the same for all of them.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box round an object, in pixels of the image file: edges, so that right - left is its width.
+
+    (0, 0, 1, 1) is the first pixel.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
 
 
 @dataclass(frozen=True)
@@ -21,14 +35,18 @@ class Collection:
         names: one readable name an image, such as its path below the dataset's root.
         labels: int64 array (N,), the class of each image.
         images: the bytes of one image file each, in any format Pillow reads.
-        masks: the bytes of one PNG each, same size as the image, non-zero where the object is; None where the
-            dataset has no ground truth.
-        splits: "train", "validation" or "test" for each image, where the publisher fixed it; None to draw it.
+        masks: the bytes of one PNG each, same size as the image, non-zero where the object is, None for an image
+            without; None where the dataset has no ground truth of this kind.
+        boxes: the boxes round the objects of each image, an empty list for an image without; None where the dataset
+            has no ground truth of this kind.
+        splits: "train", "validation" or "test" for each image, where the publisher fixed it (no image need be
+            "validation"); None where the publisher did not.
     """
 
     class_names: list[str]
     names: list[str]
     labels: npt.NDArray[np.int64]
     images: list[bytes]
-    masks: list[bytes] | None = None
+    masks: Sequence[bytes | None] | None = None
+    boxes: Sequence[Sequence[Box]] | None = None
     splits: list[str] | None = None
