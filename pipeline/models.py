@@ -1,15 +1,16 @@
 """Models: timm architectures behind one contract, and their weights on disk.
 
-A model is an entry of ``models`` in params.yaml, so adding one needs no code. The entry says where its class
-activation map is read (a dotted path of attributes and indices, such as ``layer4.-1``) and how the activations there
-are laid out; nothing here asks for a model's name.
+A model is an entry of ``models`` in params.yaml, so adding one needs no code. What the entry leaves to timm (``auto``)
+is taken from timm's description of the architecture; nothing here asks for a model's name.
 """
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+import math
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,11 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from pipeline import cam_layer
+from pipeline.cam_layer import CamLayer
 from pipeline.errors import UserError, unknown_name
 from pipeline.images import Pixels
-from pipeline.params import ModelSettings
+from pipeline.params import AUTO, HubWeights, ModelSettings
 from pipeline.randomness import stream_seed
 from pipeline.startup import without_compiler
 from pipeline.storage import whole
@@ -30,6 +33,8 @@ with without_compiler():
     import timm
 
 TRAINED, RANDOM = "trained", "random"
+BACKBONE = "backbone"
+"""Name of the file with what all trained states share, where training leaves it as it is."""
 
 
 def checkpoint_epochs(percents: tuple[int, ...], epochs: int) -> dict[int, int]:
@@ -51,23 +56,23 @@ class Classifier(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, network: nn.Module, settings: ModelSettings) -> None:
+    def __init__(self, network: nn.Module, settings: ModelSettings, cam: CamLayer | None = None) -> None:
         """Wrap a network.
 
         Args:
             network: maps (N, 3, H, W) to logits (N, classes).
-            settings: its normalisation and CAM layer.
+            settings: its normalisation, and its CAM layer where ``cam`` is None.
+            cam: its CAM layer.
 
         Raises:
             UserError: the network has no layer at the path of ``settings.cam_layer``.
         """
         super().__init__()
         self.network = network
-        self.register_buffer("mean", torch.tensor(settings.mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(settings.std).view(1, 3, 1, 1), persistent=False)
-        self.cam_layout = settings.cam_layout
-        self.cam_path = settings.cam_layer
-        self.cam_layer = _layer_at(network, settings.cam_layer)
+        for name, values in zip(("mean", "std"), _normalization(settings), strict=True):
+            self.register_buffer(name, torch.tensor(values).view(1, 3, 1, 1), persistent=False)
+        self.cam = cam or CamLayer(settings.cam_layer, settings.cam_layout, None)  # type: ignore[arg-type]
+        self.cam_layer = cam_layer.layer_at(network, self.cam.path)
         # What a method computed from the weights alone; gone when they change.
         self.remembered: dict[Any, torch.Tensor] = {}
 
@@ -103,33 +108,84 @@ class Classifier(nn.Module):
         Raises:
             UserError: the activations do not have the layout that params.yaml names.
         """
-        if self.cam_layout == "tokens" and activations.ndim == 3:
-            side = int(activations.shape[1] ** 0.5)
+        if self.cam.layout == "tokens" and activations.ndim == 3:
+            side = self.cam.side or math.isqrt(activations.shape[1])
             patches = activations[:, -side * side :]
             return patches.transpose(1, 2).unflatten(2, (side, side))
-        if self.cam_layout == "channels_last" and activations.ndim == 4:
+        if self.cam.layout == "channels_last" and activations.ndim == 4:
             return activations.permute(0, 3, 1, 2)
-        if self.cam_layout == "channels_first" and activations.ndim == 4:
+        if self.cam.layout == "channels_first" and activations.ndim == 4:
             return activations
         raise UserError(
-            f"params.yaml: models: cam_layout: found {self.cam_layout!r} for layer {self.cam_path}, whose output has "
+            f"params.yaml: models: cam_layout: found {self.cam.layout!r} for layer {self.cam.path}, whose output has "
             f"shape {tuple(activations.shape)}"
         )
 
+    def classifier(self) -> nn.Module:
+        """Return the part behind the features: what is trained where the backbone is frozen.
 
-def _layer_at(network: nn.Module, path: str) -> nn.Module:
-    layer: Any = network
-    for part in path.split("."):
+        Raises:
+            UserError: timm knows of none, or of several.
+        """
+        return cam_layer.layer_at(self.network, _classifier_path(self.network))
+
+    def classifier_weights(self) -> set[str]:
+        """Return the names of the weights behind the features among the network's."""
+        prefixes = tuple(f"{path}." for path in _classifier_paths(self.network))
+        return {name for name in self.network.state_dict() if name.startswith(prefixes)}
+
+    def features(self, images: torch.Tensor) -> torch.Tensor:
+        """Return what the classifier is given for normalised images, (N, F)."""
+        kept: list[torch.Tensor] = []
+
+        def note(layer: nn.Module, inputs: Any) -> None:
+            kept.append(inputs[0])
+
+        handle = self.classifier().register_forward_pre_hook(note)
         try:
-            layer = layer[int(part)] if part.lstrip("-").isdecimal() else getattr(layer, part)
-        except (AttributeError, IndexError, TypeError, KeyError, ValueError):
-            parts = ", ".join(name for name, _ in layer.named_children()) if isinstance(layer, nn.Module) else "none"
-            raise UserError(
-                f"params.yaml: models: cam_layer: found {path!r}; there is no {part!r} (here: {parts})"
-            ) from None
-    if not isinstance(layer, nn.Module):
-        raise UserError(f"params.yaml: models: cam_layer: found {path!r}, which is no layer")
-    return layer
+            self(images)
+        finally:
+            handle.remove()
+        return kept[0]
+
+
+def _normalization(settings: ModelSettings) -> tuple[Any, Any]:
+    """Return mean and deviation, timm's where params.yaml leaves them to it."""
+    name = settings.weights.hub if isinstance(settings.weights, HubWeights) else settings.architecture
+    described = timm.get_pretrained_cfg(name) if AUTO in (settings.mean, settings.std) else None
+    return (
+        described.mean if described is not None and settings.mean == AUTO else settings.mean,
+        described.std if described is not None and settings.std == AUTO else settings.std,
+    )
+
+
+def _classifier_paths(network: nn.Module) -> tuple[str, ...]:
+    paths = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
+    return (paths,) if isinstance(paths, str) else tuple(paths)
+
+
+def _classifier_path(network: nn.Module) -> str:
+    """Return where the one classifier is; it is a linear layer, or our own layers in its place."""
+    paths = _classifier_paths(network)
+    if len(paths) != 1:
+        raise UserError(f"params.yaml: training: head, backbone: timm knows {len(paths)} classifiers of this "
+                        "architecture, not one, so it can only be trained as a whole and without hidden layers; "
+                        "allowed: head: [] and backbone: trained")  # fmt: skip
+    layer = cam_layer.layer_at(network, paths[0])
+    if not isinstance(layer, nn.Linear | nn.Sequential):
+        raise UserError("params.yaml: training: head, backbone: this architecture's classifier is no linear layer but "
+                        f"{type(layer).__name__}; allowed: head: [] and backbone: trained")  # fmt: skip
+    return paths[0]
+
+
+def _with_head(network: nn.Module, widths: tuple[int, ...], classes: int) -> None:
+    """Put hidden layers with ReLU before the classes, in place of timm's linear classifier."""
+    path = _classifier_path(network)
+    linear: Any = cam_layer.layer_at(network, path)
+    layers: list[nn.Module] = []
+    for inputs, outputs in pairwise((linear.in_features, *widths)):
+        layers += [nn.Linear(inputs, outputs), nn.ReLU()]
+    network.set_submodule(path, nn.Sequential(*layers, nn.Linear(widths[-1], classes)))
 
 
 @contextmanager
@@ -140,7 +196,7 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def build(settings: ModelSettings, classes: int, image_size: int, seed: int) -> Classifier:
+def build(settings: ModelSettings, classes: int, image_size: int, seed: int, head: tuple[int, ...] = ()) -> Classifier:
     """Build a model with fresh weights.
 
     Args:
@@ -148,52 +204,66 @@ def build(settings: ModelSettings, classes: int, image_size: int, seed: int) -> 
         classes: number of classes.
         image_size: side of its square inputs, in pixels.
         seed: of the initialisation; the global generators are left as they were.
+        head: widths of the hidden layers between the pooled features and the classes, each followed by ReLU.
 
     Returns:
         The model on the CPU, in evaluation mode.
 
     Raises:
-        UserError: timm has no such architecture or it does not take the arguments, or the CAM layer does not exist.
+        UserError: timm has no such architecture or it does not take the arguments or the head, or the CAM layer does
+            not exist.
     """
-    if not timm.is_model(settings.architecture):
-        close = difflib.get_close_matches(settings.architecture, timm.list_models(), n=5)
-        raise unknown_name("params.yaml: models: architecture", "timm model", settings.architecture, close)
+    check_architecture(settings.architecture, "params.yaml: models: architecture")
     arguments = dict(settings.arguments)
     configuration = timm.get_pretrained_cfg(settings.architecture)
     if configuration is not None and configuration.fixed_input_size:
         arguments.setdefault("img_size", image_size)
-    try:
-        with seeded(stream_seed(seed, "weights")):
+    with seeded(stream_seed(seed, "weights")):
+        try:
             network = timm.create_model(settings.architecture, pretrained=False, num_classes=classes, **arguments)
-    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
-        raise UserError(
-            f"params.yaml: models: arguments: found {settings.arguments}; timm's {settings.architecture} does not take "
-            f"them ({' '.join(str(error).split())})"
-        ) from None
-    return Classifier(network, settings).eval()
+        except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+            raise UserError(
+                f"params.yaml: models: arguments: found {settings.arguments}; timm's {settings.architecture} does not "
+                f"take them ({' '.join(str(error).split())})"
+            ) from None
+        if head:
+            _with_head(network, head, classes)
+    network.eval()
+    return Classifier(
+        network, settings, cam_layer.find(network, settings.cam_layer, settings.cam_layout, image_size)
+    ).eval()
 
 
-def save_state(model: Classifier, path: Path) -> None:
-    """Write the weights of a model as safetensors, whole or not at all."""
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in model.network.state_dict().items()}
+def check_architecture(name: str, where: str) -> None:
+    """Raise a `UserError` for a name that timm does not know."""
+    if not timm.is_model(name):
+        raise unknown_name(where, "timm model", name, difflib.get_close_matches(name, timm.list_models(), n=5))
+
+
+def save_state(model: Classifier, path: Path, names: Collection[str] | None = None) -> None:
+    """Write weights of a model as safetensors, whole or not at all; all of them, or those of some names."""
+    state = model.network.state_dict()
+    chosen = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if names is None or name in names
+    }
     with whole(path) as draft:
-        save_file(state, draft)
+        save_file(chosen, draft)
 
 
 def load_state(model: Classifier, path: Path) -> None:
     """Read weights into a model.
 
+    What the file lacks is taken from the file `BACKBONE` beside it, where there is one.
+
     Raises:
         UserError: the file is missing, is no safetensors file, or does not fit the model; the message names the first
             weight that does not fit.
     """
-    try:
-        state = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such checkpoint; `dvc repro` makes it") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
     own = model.network.state_dict()
+    state = read_state(path)
+    shared = path.with_name(f"{BACKBONE}.safetensors")
+    if not own.keys() <= state.keys() and shared.exists():
+        state = read_state(shared) | state
     for name in [*own, *state]:
         if name not in state or name not in own:
             where = "model" if name in own else "checkpoint"
@@ -204,3 +274,14 @@ def load_state(model: Classifier, path: Path) -> None:
                             f"allowed: {allowed}")  # fmt: skip
     model.network.load_state_dict(state)
     model.remembered.clear()
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Return what a safetensors file holds; a missing or unreadable one is a `UserError`."""
+    try:
+        state: dict[str, torch.Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such checkpoint; `dvc repro` makes it") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+    return state

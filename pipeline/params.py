@@ -13,10 +13,20 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, TypeAdapter, ValidationError
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StrictBool,
+    Tag,
+    TypeAdapter,
+    ValidationError,
+)
 
 from pipeline import storage
-from pipeline.errors import UserError, nearest
+from pipeline.errors import UserError, nearest, unknown_name
 
 
 class Settings(BaseModel):
@@ -36,14 +46,18 @@ Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 ImageSize = Annotated[int, Field(ge=16, le=1024, strict=True)]
 Channels = Annotated[tuple[float, float, float], BeforeValidator(_as_tuple)]
 Percents = Annotated[tuple[Annotated[int, Field(ge=1, le=99)], ...], BeforeValidator(_as_tuple)]
+Epochs = Annotated[int, Field(ge=10)]
+Widths = Annotated[tuple[Count, ...], BeforeValidator(_as_tuple)]
+"""Of a head's hidden layers; empty where the features go to the classes at once."""
+Strings = Annotated[tuple[str, ...], BeforeValidator(_as_tuple)]
 Names = Annotated[tuple[str, ...], BeforeValidator(_as_tuple), Field(min_length=1)]
 
 
 class SplitSettings(Settings):
-    """Fractions of the images that are held out, class by class."""
+    """Fractions of the images that are held out, class by class; or the publisher's own test split."""
 
     validation: Fraction
-    test: Fraction
+    test: Fraction | Literal["official"]
 
 
 class DatasetSettings(Settings):
@@ -58,6 +72,20 @@ class DatasetSettings(Settings):
     image_size: ImageSize
 
 
+class ArchivedSettings(DatasetSettings):
+    """What the datasets have that are published as archives.
+
+    Attributes:
+        folder: where the archives lie, or are downloaded to, or where they have been unpacked.
+        images: how many images the dataset has, so that an incomplete copy is found out.
+        split: fractions, or the publisher's own test split.
+    """
+
+    folder: str
+    images: Count
+    split: SplitSettings
+
+
 class PlanSettings(Settings):
     """Which perturbations the test images get."""
 
@@ -67,23 +95,89 @@ class PlanSettings(Settings):
     checkpoints: Percents
 
 
+class HubWeights(Settings):
+    """Weights that timm brings, such as ``resnet50.tv_in1k``: any name of ``timm.list_pretrained()``."""
+
+    hub: str
+
+
+class FileWeights(Settings):
+    """Weights in a file, whoever wrote it, and how its names become timm's.
+
+    Attributes:
+        file: where it lies, or is downloaded to: safetensors, or anything that ``torch.load`` reads as tensors alone.
+        url: where it is downloaded from when it is missing; None where the user has to place it.
+        sha256: its checksum or the first eight digits or more of it; None where the publisher gives none.
+        inside: keys to go down before the weights are reached, such as ``[state_dict]``.
+        drop: patterns (``*`` matches anything) of names that are left out.
+        prefixes: what names may begin with, taken off one after the other.
+        fresh: patterns of the model's own names that the file need not have; they keep their fresh weights.
+        names: whose names they then are.
+    """
+
+    file: str
+    url: str | None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None
+    inside: Strings
+    drop: Strings
+    prefixes: Strings
+    fresh: Strings
+    names: Literal["timm", "convnext", "swin", "torchvision_swin", "torchvision_vit"]
+
+
+TAGGED: dict[str, type[Settings]] = {"<hub>": HubWeights, "<file>": FileWeights}
+"""What pydantic puts into the place of an error where one of several types was chosen; no part of a key."""
+
+
+def _which_weights(value: Any) -> str:
+    return "<hub>" if isinstance(value, HubWeights) or (isinstance(value, dict) and "hub" in value) else "<file>"
+
+
+Weights = Annotated[
+    Annotated[HubWeights, Tag("<hub>")] | Annotated[FileWeights, Tag("<file>")], Discriminator(_which_weights)
+]
+AUTO = "auto"
+"""Stands for what timm says of an architecture."""
+State = Annotated[str, Field(pattern=r"^(trained|epoch_\d{3,})$")]
+"""A state of a user's model: `trained`, or a checkpoint by the epoch that it was taken after, such as `epoch_005`."""
+
+
 class ModelSettings(Settings):
-    """A timm architecture, how pictures are brought to it, and where its class activation maps are read."""
+    """A timm architecture, how pictures are brought to it, and where its class activation maps are read.
+
+    Attributes:
+        architecture: a name of ``timm.list_models()``.
+        arguments: for timm's constructor.
+        weights: what training starts from; None for fresh weights.
+        crop_fraction: part of the resized picture that is kept.
+        mean: of the pictures' channels, or ``auto``.
+        std: deviation likewise.
+        cam_layer: path of the layer whose output makes class activation maps, or ``auto``.
+        cam_layout: how that output is laid out, or ``auto``.
+        recipes: by dataset, what is trained otherwise than ``training`` says.
+        checkpoints: by dataset, the user's own weights by state; they stand in for training.
+    """
 
     architecture: str
     arguments: dict[str, Any]
+    weights: Weights | None
     crop_fraction: Annotated[float, Field(gt=0, le=1)]
-    mean: Channels
-    std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_as_tuple)]
+    mean: Channels | Literal["auto"]
+    std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_as_tuple)] | Literal["auto"]
     cam_layer: str
-    cam_layout: Literal["channels_first", "channels_last", "tokens"]
+    cam_layout: Literal["auto", "channels_first", "channels_last", "tokens"]
+    recipes: dict[str, dict[str, Any]]
+    checkpoints: dict[str, dict[State, FileWeights]]
 
 
 class TrainingSettings(Settings):
     """How the models of one dataset are trained."""
 
-    epochs: Annotated[int, Field(ge=10)]
+    epochs: Epochs
     batch_size: Count
+    head: Widths
+    backbone: Literal["frozen", "trained"]
+    precision: Literal["float32", "bfloat16", "float16"]
     optimizer: Literal["adam", "adamw", "sgd"]
     learning_rate: Positive
     momentum: Annotated[float, Field(ge=0, lt=1)]
@@ -93,6 +187,16 @@ class TrainingSettings(Settings):
     plateau_patience: Annotated[int, Field(ge=0)]
     plateau_factor: Fraction
     augment: StrictBool
+
+
+class MethodSettings(Settings):
+    """What every saliency method has; a method adds its own keys.
+
+    Attributes:
+        images: how many of the plan's images it explains, the first ones drawn; ``all`` for all of them.
+    """
+
+    images: Count | Literal["all"]
 
 
 class SimilaritySettings(Settings):
@@ -139,6 +243,23 @@ _Yaml12.add_implicit_resolver(
 )
 
 
+def profiles() -> list[str]:
+    """Return the names of the profiles."""
+    return sorted(file.stem for file in storage.PROFILES.glob("*.yaml"))
+
+
+def profile_file(name: str) -> Path:
+    """Return the file of a profile; an unknown name is a `UserError`."""
+    if name not in profiles():
+        raise unknown_name(str(storage.PROFILES), "profile", name, profiles())
+    return storage.profile_file(name)
+
+
+def use(profile: str) -> None:
+    """Read a profile in the place of params.yaml from now on; nothing is written."""
+    storage.PARAMS = profile_file(profile)
+
+
 @cache
 def _document(path: Path) -> dict[str, Any]:
     try:
@@ -154,10 +275,9 @@ def _document(path: Path) -> dict[str, Any]:
 
 def explain_error(where: str, error: ValidationError, known: dict[str, Any] | None = None) -> UserError:
     """Turn pydantic's report into one line with the key, what was found and what is allowed."""
-    first = error.errors(include_url=False)[0]
-    key = ".".join(
-        [where, *(str(part) for part in first["loc"] if not str(part).startswith(("constrained", "function")))]
-    )
+    first = _worst(error)
+    inner = ("constrained", "function", "literal[", "tuple[", "[key]", *TAGGED)
+    key = ".".join([where, *(str(part) for part in first["loc"] if not str(part).startswith(inner))])
     if first["type"] == "extra_forbidden":
         hint = nearest(first["loc"][-1], known or ())
         allowed = ", ".join(sorted(known)) if known else "no further keys"
@@ -167,6 +287,12 @@ def explain_error(where: str, error: ValidationError, known: dict[str, Any] | No
     found = first["input"]
     message = first["msg"].removeprefix("Value error, ")
     return UserError(f"{storage.PARAMS}: {key}: found {found!r}; allowed: {message[:1].lower()}{message[1:]}")
+
+
+def _worst(error: ValidationError) -> Any:
+    """Return an unknown key before anything else: where a key is misspelt, the right one is missing too."""
+    errors = error.errors(include_url=False)
+    return next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
 
 
 def check(where: str, kind: Any, value: Any) -> Any:
@@ -190,11 +316,12 @@ def check(where: str, kind: Any, value: Any) -> Any:
 
 
 def _fields_at(kind: Any, error: ValidationError) -> dict[str, Any] | None:
-    """Return the fields of the (possibly nested) settings in which the first error lies."""
-    for part in error.errors()[0]["loc"][:-1]:
+    """Return the fields of the (possibly nested) settings in which the error lies."""
+    for part in _worst(error)["loc"][:-1]:
         fields = getattr(kind, "model_fields", {})
         if part in fields:
             kind = fields[part].annotation
+        kind = TAGGED.get(str(part), kind)
     return getattr(kind, "model_fields", None)
 
 
@@ -222,6 +349,28 @@ def read(key: str, kind: Any) -> Any:
         UserError: the key is missing or its value does not fit.
     """
     return check(key, kind, _lookup(key))
+
+
+def recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettings:
+    """Return how a model is trained on a dataset: the dataset's recipe, changed where the model has its own values.
+
+    Args:
+        dataset: its name.
+        model: the model's entry.
+        name: the model's name, for messages.
+
+    Returns:
+        The recipe, checked.
+    """
+    own = model.recipes.get(dataset, {})
+    where = f"models.{name}.recipes.{dataset}" if own else f"training.{dataset}"
+    return check(where, TrainingSettings, {**read(f"training.{dataset}", dict), **own})
+
+
+def recipe_value(dataset: str, model: ModelSettings, key: str, kind: Any) -> Any:
+    """Return one value of such a recipe; a stage that reads one need not run again when the others change."""
+    own = model.recipes.get(dataset, {})
+    return check(f"recipes.{dataset}.{key}", kind, own[key]) if key in own else read(f"training.{dataset}.{key}", kind)
 
 
 def _lookup(key: str) -> Any:

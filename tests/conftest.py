@@ -23,11 +23,14 @@ def model_settings(cam_layer: str, cam_layout: str = "channels_first") -> ModelS
     return ModelSettings(
         architecture="test",
         arguments={},
+        weights=None,
         crop_fraction=1.0,
         mean=(0.485, 0.456, 0.406),
         std=(0.229, 0.224, 0.225),
         cam_layer=cam_layer,
         cam_layout=cam_layout,
+        recipes={},
+        checkpoints={},
     )
 
 

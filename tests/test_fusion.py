@@ -46,7 +46,7 @@ def test_outputs_and_gradients_stay(family: str) -> None:
     architecture, arguments, layer, layout, count = NETWORKS[family]
     settings = ModelSettings(
         architecture=architecture, arguments=arguments, crop_fraction=1.0, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
-        cam_layer=layer, cam_layout=layout,
+        cam_layer=layer, cam_layout=layout, weights=None, recipes={}, checkpoints={},
     )  # fmt: skip
     model = disturbed(build(settings, 5, 64, seed=1)).requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}

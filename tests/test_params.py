@@ -26,6 +26,10 @@ def restore(world: World) -> Any:
     (world.root / "params.yaml").write_text(before)
 
 
+FILE: dict[str, Any] = {
+    "file": "x.pth", "url": None, "sha256": None, "inside": [], "drop": [], "prefixes": [], "fresh": [],
+    "names": "timm",
+}  # fmt: skip
 CASES: list[tuple[str, Any, str]] = [
     ("saliency.lime.samples", 0, "saliency.lime.samples: found 0; allowed: input should be greater than or equal to 2"),
     ("saliency.lime.samples", "100", "saliency.lime.samples: found '100'; allowed: input should be a valid integer"),
@@ -83,6 +87,64 @@ CASES: list[tuple[str, Any, str]] = [
     ("similarity.window", 4, "similarity.window: found 4; allowed: input should be 3, 5, 7"),
     ("plan.checkpoints", [90, 99], "plan.checkpoints: found [90, 99], which are epochs [9, 10] of 10"),
     ("plan.checkpoints", [1, 10], "allowed: different epochs before the last"),
+    (
+        "models.resnet_mini.architecture",
+        "resnet81",
+        "models.resnet_mini.architecture: no timm model is called 'resnet81'",
+    ),
+    (
+        "models.resnet_mini.recipes",
+        {"digit": {}},
+        "models.resnet_mini.recipes: no dataset is called 'digit', did you mean",
+    ),
+    (
+        "models.resnet_mini.recipes",
+        {"digits": {"epoch": 20}},
+        "models.resnet_mini.recipes.digits.epoch: unknown key, did you mean 'epochs'?",
+    ),
+    (
+        "models.resnet_mini.recipes",
+        {"digits": {"epochs": 3}},
+        "models.resnet_mini.recipes.digits.epochs: found 3; allowed: input should be greater than or equal to 10",
+    ),
+    ("models.resnet_mini.checkpoints", {"digits": {}}, "checkpoints.digits: found no 'trained'; it is needed"),
+    (
+        "models.resnet_mini.checkpoints",
+        {"digits": {"trained": FILE, "epoch_011": FILE}},
+        "checkpoints.digits: no state of this training is called 'epoch_011', did you mean 'epoch_001'?",
+    ),
+    (
+        "models.resnet_mini.checkpoints",
+        {"digits": {"last": FILE}},
+        "models.resnet_mini.checkpoints.digits.last: found 'last'; allowed: string should match pattern",
+    ),
+    (
+        "models.resnet_mini.weights",
+        {"hub": 3},
+        "models.resnet_mini.weights.hub: found 3; allowed: input should be a valid",
+    ),
+    (
+        "models.resnet_mini.weights",
+        FILE | {"nams": "timm"},
+        "models.resnet_mini.weights.nams: unknown key, did you mean 'names'? (allowed: drop, file, fresh, inside",
+    ),
+    (
+        "models.resnet_mini.weights",
+        FILE | {"sha256": "12"},
+        "models.resnet_mini.weights.sha256: found '12'; allowed: string should match pattern",
+    ),
+    (
+        "training.digits.backbone",
+        "frozn",
+        "training.digits.backbone: found 'frozn'; allowed: input should be 'frozen' or",
+    ),
+    (
+        "training.digits.head",
+        [0],
+        "training.digits.head.0: found 0; allowed: input should be greater than or equal to 1",
+    ),
+    ("saliency.lime.images", 9, "saliency.lime.images: found 9; allowed: at most 8 (plan.images), or all"),
+    ("datasets.digits.split.test", "offical", "datasets.digits.split.test: found 'offical'; allowed:"),
     ("saliency", {}, "saliency: found nothing; allowed: at least one entry"),
 ]
 

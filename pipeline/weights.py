@@ -1,0 +1,263 @@
+"""Weights that others trained: brought here, checked, and given the names that timm has for them.
+
+Nothing is guessed: a name that is left over, or missing, or of another shape is an error that lists it. What a
+checkpoint is known to have too much or too little (the head of a self-supervised method) is said in params.yaml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import pickle
+import re
+from collections.abc import Callable, Iterable, Mapping
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from pipeline.errors import UserError, nearest
+from pipeline.models import Classifier
+from pipeline.params import FileWeights, HubWeights, ModelSettings
+from pipeline.startup import without_compiler
+
+with without_compiler():
+    import timm
+
+State = dict[str, torch.Tensor]
+
+NAMES: dict[str, list[tuple[str, str | Callable[[re.Match[str]], str]]]] = {
+    "timm": [],
+    # ConvNeXt's own repository, and SparK's files "in official style".
+    "convnext": [
+        (r"^downsample_layers\.0\.", r"stem."),
+        (r"^downsample_layers\.(\d+)\.", r"stages.\1.downsample."),
+        (r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
+        (r"\.dwconv\.", r".conv_dw."),
+        (r"\.pwconv(\d)\.", r".mlp.fc\1."),
+        (r"^head\.", r"head.fc."),
+        (r"^norm\.", r"head.norm."),
+    ],
+    # Swin's own repository, and iBOT's: a stage ends with its downsampling, where timm's next one begins with it.
+    "swin": [
+        (r"^layers\.(\d+)\.downsample\.", lambda found: f"layers.{int(found[1]) + 1}.downsample."),
+        (r"^head\.", r"head.fc."),
+    ],
+    "torchvision_swin": [
+        (r"^features\.0\.0\.", r"patch_embed.proj."),
+        (r"^features\.0\.2\.", r"patch_embed.norm."),
+        (r"^features\.(\d+)\.(norm|reduction)\.", lambda found: f"layers.{int(found[1]) // 2}.downsample.{found[2]}."),
+        (r"^features\.(\d+)\.", lambda found: f"layers.{int(found[1]) // 2}.blocks."),
+        (r"\.mlp\.0\.", r".mlp.fc1."),
+        (r"\.mlp\.3\.", r".mlp.fc2."),
+        (r"^head\.", r"head.fc."),
+    ],
+    "torchvision_vit": [
+        (r"^class_token$", r"cls_token"),
+        (r"^conv_proj\.", r"patch_embed.proj."),
+        (r"^encoder\.pos_embedding$", r"pos_embed"),
+        (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
+        (r"^encoder\.ln\.", r"norm."),
+        (r"\.ln_(\d)\.", r".norm\1."),
+        (r"\.self_attention\.in_proj_", r".attn.qkv."),
+        (r"\.self_attention\.out_proj\.", r".attn.proj."),
+        (r"\.mlp\.(linear_1|0)\.", r".mlp.fc1."),
+        (r"\.mlp\.(linear_2|3)\.", r".mlp.fc2."),
+        (r"^heads\.head\.", r"head."),
+    ],
+}
+"""Whose names, and what makes timm's of them: patterns replaced one after the other."""
+
+
+def load_pretrained(model: Classifier, settings: ModelSettings, name: str) -> None:
+    """Give a model's backbone the weights that its entry names; its classifier stays fresh.
+
+    Args:
+        model: with fresh weights.
+        settings: its entry in params.yaml; without weights nothing happens.
+        name: its name there, for messages.
+
+    Raises:
+        UserError: the weights cannot be had, are not those that were asked for, or do not fit; one line.
+    """
+    where = f"params.yaml: models.{name}.weights"
+    own, classifier = model.network.state_dict(), model.classifier_weights()
+    backbone = {key: tensor for key, tensor in own.items() if key not in classifier}
+    if isinstance(settings.weights, HubWeights):
+        found = from_hub(settings.weights.hub, settings, where)
+        backbone = _fitting(found, backbone, (), settings.weights.hub)
+    elif isinstance(settings.weights, FileWeights):
+        backbone = from_file(settings.weights, backbone, where)
+    model.network.load_state_dict(own | backbone)
+    model.remembered.clear()
+
+
+def load_own(model: Classifier, settings: FileWeights, where: str) -> None:
+    """Give a model all the weights of a user's checkpoint, its classifier included; see `load_pretrained`."""
+    model.network.load_state_dict(from_file(settings, model.network.state_dict(), where))
+    model.remembered.clear()
+
+
+def from_hub(hub: str, settings: ModelSettings, where: str) -> State:
+    """Return the backbone's weights as timm brings them, from its cache or the network."""
+    architecture, _, _ = hub.partition(".")
+    if not timm.is_model_pretrained(hub):
+        known = timm.list_pretrained(f"{settings.architecture}.*")
+        raise UserError(f"{where}.hub: timm has no weights called {hub!r}{nearest(hub, known)} (known for "
+                        f"{settings.architecture}: {', '.join(known) or 'none'})")  # fmt: skip
+    if architecture != settings.architecture.partition(".")[0]:
+        raise UserError(f"{where}.hub: found {hub!r}; allowed: weights of {settings.architecture}")
+    try:
+        network = timm.create_model(hub, pretrained=True, num_classes=0, **settings.arguments)
+    except Exception as error:  # whatever the network and its libraries raise
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(
+            f"{where}.hub: {hub} could not be brought ({type(error).__name__}: {reason}); allowed: a network, a cache "
+            "filled elsewhere (HF_HOME), or a file (docs/paper.md)"
+        ) from None
+    return dict(network.state_dict())
+
+
+def from_file(settings: FileWeights, own: Mapping[str, torch.Tensor], where: str) -> State:
+    """Return a model's weights with those of a file in their places.
+
+    Args:
+        settings: where they are and what their names become.
+        own: the weights that the model has, and that those of ``settings.fresh`` keep.
+        where: their key in params.yaml, for messages.
+
+    Raises:
+        UserError: see `load_pretrained`.
+    """
+    path = bring(settings, where)
+    state = _go_down(read(path), settings.inside, path)
+    return {**own, **_fitting(rename(state, settings, str(path)), own, settings.fresh, str(path))}
+
+
+def bring(settings: FileWeights, where: str) -> Path:
+    """Return the path of a file of weights, downloaded where it is missing, once its checksum is right.
+
+    Raises:
+        UserError: it is missing and has no address or cannot be downloaded, or its checksum is another one.
+    """
+    path = Path(settings.file)
+    if not path.exists():
+        if settings.url is None:
+            raise UserError(f"{where}.file: there is no file {path}; place it there, or write its url")
+        _download(settings.url, path, settings.sha256, where)
+    found = _sha256(path)
+    if settings.sha256 is None:
+        print(f"{path}: its SHA-256 is {found}; write it as {where.removeprefix('params.yaml: ')}.sha256 to hold it")
+    elif not found.startswith(settings.sha256):
+        raise UserError(f"{path}: found SHA-256 {found} ({path.stat().st_size} bytes); allowed: {settings.sha256} "
+                        f"({where}.sha256); the file is cut short or another one: replace or remove it")  # fmt: skip
+    return path
+
+
+def _download(url: str, path: Path, sha256: str | None, where: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
+    except (OSError, RuntimeError, ValueError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{where}.file: there is no file {path}, and {url} could not be downloaded ({reason}); place "
+                        "it there by hand") from None  # fmt: skip
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read(path: Path) -> Any:
+    """Return what a file of weights holds, without running any code that is in it.
+
+    Raises:
+        UserError: it is no such file, is cut short, or holds more than tensors and plain values.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            return load_file(path)
+        # Training programs keep their arguments beside the weights; the type has no code of its own.
+        with torch.serialization.safe_globals([argparse.Namespace]):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = " ".join(str(error).split())
+        culprit = re.search(r"GLOBAL (\S+) was not", reason)
+        held = f"an object of type {culprit[1]}" if culprit else reason[:200]
+        raise UserError(f"{path}: found {held}, which is not read because it might run code; allowed: a file of "
+                        "tensors (torch.save(model.state_dict(), ...) or safetensors)") from None  # fmt: skip
+    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: not a readable file of weights ({' '.join(str(error).split())[:200]})") from None
+
+
+def _go_down(content: Any, keys: Iterable[str], path: Path) -> Mapping[str, Any]:
+    for key in keys:
+        if not isinstance(content, Mapping) or key not in content:
+            found = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
+            raise UserError(f"{path}: there is no {key!r} inside (found: {found}); params.yaml: weights.inside says so")
+        content = content[key]
+    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
+        others = (
+            [key for key in content if not isinstance(content[key], torch.Tensor)]
+            if isinstance(content, Mapping)
+            else []
+        )
+        found = f"{others[0]!r}, which is no tensor" if others else f"a {type(content).__name__}"
+        raise UserError(f"{path}: found {found}; allowed: names and tensors; params.yaml: weights.inside says where in "
+                        "the file they are")  # fmt: skip
+    return content
+
+
+def rename(state: Mapping[str, torch.Tensor], settings: FileWeights, source: str) -> State:
+    """Return a checkpoint's weights under timm's names.
+
+    Args:
+        state: by the checkpoint's names.
+        settings: ``drop``, ``prefixes`` and ``names`` say what becomes of them.
+        source: what to call the checkpoint in messages.
+
+    Raises:
+        UserError: two names become the same.
+    """
+    renamed: State = {}
+    for name in state:
+        if any(fnmatchcase(name, pattern) for pattern in settings.drop):
+            continue
+        new = name
+        for prefix in settings.prefixes:
+            new = new.removeprefix(prefix)
+        for pattern, replacement in NAMES[settings.names]:
+            new = re.sub(pattern, replacement, new)
+        if new in renamed:
+            raise UserError(f"{source}: two weights become {new!r}, one of them {name!r}; allowed: one")
+        renamed[new] = state[name]
+    return renamed
+
+
+def _fitting(state: State, expected: Mapping[str, torch.Tensor], fresh: Iterable[str], source: str) -> State:
+    """Return the weights if they are those that are expected, but for fresh ones."""
+    extra = [name for name in state if name not in expected]
+    if extra:
+        raise UserError(
+            f"{source}: {_listed(extra)} not belong to the model; params.yaml: weights.drop may leave them out"
+        )
+    missing = [name for name in expected if name not in state]
+    missing = [name for name in missing if not any(fnmatchcase(name, pattern) for pattern in fresh)]
+    if missing:
+        raise UserError(
+            f"{source}: {_listed(missing)} not come with the file; params.yaml: weights.fresh may allow that"
+        )
+    for name, tensor in state.items():
+        if tensor.shape != expected[name].shape:
+            raise UserError(f"{source}: {name} has shape {tuple(tensor.shape)}; allowed: {tuple(expected[name].shape)}")
+    return {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:5])
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return f"{len(names)} weights ({shown}{more}) do" if len(names) > 1 else f"the weight {shown} does"
