@@ -5,32 +5,16 @@ from __future__ import annotations
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
 
+from pipeline.compute import threads
 from pipeline.images import Pixels, decode_images
+from pipeline.parallel import in_order
 from pipeline.tables import read
-
-
-def load(path: Path, images: Iterable[int], size: int, crop_fraction: float) -> dict[int, Pixels]:
-    """Read some images at a model's size.
-
-    Args:
-        path: the table ``images`` of a dataset.
-        images: the numbers of those wanted.
-        size: side of the model's input in pixels.
-        crop_fraction: see `pipeline.images.fit`.
-
-    Returns:
-        uint8 (size, size, 3) by image number.
-    """
-    table = read("images", path, sorted(set(images)))
-    decoded = decode_images(table["encoded"], size, crop_fraction, str(path))
-    return dict(zip(table["image"].tolist(), decoded, strict=True))
-
 
 CHUNK = 64
 """Images decoded together."""
@@ -43,21 +27,33 @@ class Pictures(Mapping[int, Pixels]):
     """
 
     def __init__(self, path: Path, images: Iterable[int], size: int, crop_fraction: float) -> None:
-        """Decode some images; the arguments are those of `load`."""
+        """Decode some images.
+
+        Args:
+            path: the table ``images`` of a dataset.
+            images: the numbers of those wanted.
+            size: side of the model's input in pixels.
+            crop_fraction: see `pipeline.images.fit`.
+        """
         wanted = sorted({int(image) for image in images})
-        self._shape = (size, size, 3)
+        self.shape = (size, size, 3)
         self._bytes = size * size * 3
         self._place = {image: place for place, image in enumerate(wanted)}
         self._file = tempfile.TemporaryFile()  # noqa: SIM115 - open as long as the pictures are
-        for start in range(0, len(wanted), CHUNK):
-            for picture in load(path, wanted[start : start + CHUNK], size, crop_fraction).values():
-                self._file.write(picture.tobytes())
+        chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
+
+        def decode(chunk: list[int]) -> Pixels:
+            return decode_images(read("images", path, chunk)["encoded"], size, crop_fraction, str(path))
+
+        with closing(in_order(decode, chunks, threads())) as decoded:
+            for pictures in decoded:
+                self._file.write(pictures.tobytes())
         self._file.flush()
 
     def __getitem__(self, image: int) -> Pixels:
         # Reads from several threads share no position in the file.
         read = os.pread(self._file.fileno(), self._bytes, self._place[image] * self._bytes)
-        return np.frombuffer(read, np.uint8).reshape(self._shape)
+        return np.frombuffer(read, np.uint8).reshape(self.shape)
 
     def __iter__(self) -> Iterator[int]:
         return iter(self._place)
@@ -66,6 +62,21 @@ class Pictures(Mapping[int, Pixels]):
         return len(self._place)
 
 
-def stack(pictures: dict[int, Pixels], splits: pd.DataFrame) -> tuple[Pixels, npt.NDArray[np.int64]]:
-    """Return the images and labels of some lines of the table ``splits`` as two arrays."""
-    return np.stack([pictures[image] for image in splits["image"]]), splits["label"].to_numpy()
+class Selection:
+    """Some pictures in some order, as an array that is read where it is indexed.
+
+    Attributes:
+        shape: (N, H, W, 3).
+    """
+
+    def __init__(self, pictures: Pictures, images: npt.ArrayLike) -> None:
+        """Choose the images with these numbers."""
+        self._pictures = pictures
+        self._images = np.asarray(images, np.int64)
+        self.shape: tuple[int, ...] = (len(self._images), *pictures.shape)
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, positions: npt.NDArray[np.int64] | slice) -> Pixels:
+        return np.stack([self._pictures[image] for image in self._images[positions].tolist()])

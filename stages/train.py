@@ -1,40 +1,70 @@
-"""Train one model on one dataset, with checkpoints on the way."""
+"""Train one model on one dataset, with checkpoints on the way; or take the user's own weights in place of that."""
 
-from pipeline import params, pictures, storage, tables
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from pipeline import params, storage, tables
 from pipeline.compute import device
-from pipeline.models import RANDOM, TRAINED, build, checkpoint_epochs, save_state, state_name
+from pipeline.models import BACKBONE, RANDOM, TRAINED, build, checkpoint_epochs, save_state, state_name
+from pipeline.pictures import Pictures, Selection
 from pipeline.randomness import stream_seed
-from pipeline.training import Split, evaluate, train
+from pipeline.training import CURVE, Split, evaluate, train
+from pipeline.weights import load_own, load_pretrained
 from stages.command import run
 
 
 def main(dataset: str, model: str) -> None:
-    """Train, keep the weights of every state, and write accuracies and losses."""
+    """Keep the weights of every state, and write accuracies and losses."""
     seed = stream_seed(params.read("seed", params.Seed), dataset, model)
     size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
     settings = params.read(f"models.{model}", params.ModelSettings)
-    recipe = params.read(f"training.{dataset}", params.TrainingSettings)
+    recipe = params.recipe(dataset, settings, model)
     percents = params.read("plan.checkpoints", params.Percents)
     splits = tables.read("splits", storage.splits_file(dataset))
-    loaded = pictures.load(storage.images_file(dataset), splits["image"], size, settings.crop_fraction)
-    parts = {name: Split(*pictures.stack(loaded, rows)) for name, rows in splits.groupby("split")}
+    own = settings.checkpoints.get(dataset)
+    needed = splits if own is None else splits[splits["split"] != "train"]
+    pictures = Pictures(storage.images_file(dataset), needed["image"], size, settings.crop_fraction)
+    parts = {
+        name: Split(Selection(pictures, rows["image"]), rows["label"].to_numpy(np.int64))
+        for name, rows in needed.groupby("split")
+    }
 
-    classes = int(splits["label"].max()) + 1
+    fresh = partial(build, settings, int(splits["label"].max()) + 1, size, head=recipe.head)
     kept = set(checkpoint_epochs(percents, recipe.epochs).values())
-    classifier = build(settings, classes, size, stream_seed(seed, TRAINED)).to(device())
+    classifier = fresh(seed=stream_seed(seed, TRAINED))
     with storage.whole(storage.models_folder(dataset, model)) as draft:
-        save_state(build(settings, classes, size, stream_seed(seed, RANDOM)), draft / f"{RANDOM}.safetensors")
+        draft.mkdir()
 
-        def after_epoch(epoch: int) -> None:
-            if epoch in kept:
-                save_state(classifier, draft / f"{state_name(epoch)}.safetensors")
+        def file(state: str) -> Path:
+            return draft / f"{state}.safetensors"
 
-        curve = train(classifier, parts["train"], parts["validation"], recipe, seed, after_epoch)
-        save_state(classifier, draft / f"{TRAINED}.safetensors")
-        accuracies = {
+        save_state(fresh(seed=stream_seed(seed, RANDOM)), file(RANDOM))
+        if own is None:
+            load_pretrained(classifier, settings, model)
+            classifier.to(device())
+            trained_part = classifier.classifier_weights() if recipe.backbone == "frozen" else None
+            if trained_part is not None:
+                save_state(classifier, file(BACKBONE), set(classifier.network.state_dict()) - trained_part)
+
+            def after_epoch(epoch: int) -> None:
+                if epoch in kept:
+                    save_state(classifier, file(state_name(epoch)), trained_part)
+
+            curve = train(classifier, parts["train"], parts["validation"], recipe, seed, after_epoch)
+            save_state(classifier, file(TRAINED), trained_part)
+        else:
+            curve = pd.DataFrame(columns=CURVE)
+            for state, weights in sorted(own.items()):  # `trained` comes last, and stays
+                load_own(classifier, weights, f"params.yaml: models.{model}.checkpoints.{dataset}.{state}")
+                save_state(classifier, file(state))
+            classifier.to(device())
+        metrics = {
             f"{name}_accuracy": round(evaluate(classifier, parts[name])[1], 4) for name in ("validation", "test")
         }
-        storage.write_json(storage.training_metrics_file(dataset, model), accuracies)
+        storage.write_json(storage.training_metrics_file(dataset, model), metrics | {"test_images": len(parts["test"])})
         storage.write_csv(storage.training_curve_file(dataset, model), curve.round(5))
 
 

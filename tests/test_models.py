@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,19 +12,22 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from pipeline.errors import UserError
-from pipeline.models import build, checkpoint_epochs, load_state, save_state, state_name
+from pipeline.models import Classifier, build, checkpoint_epochs, load_state, save_state, state_name
 from pipeline.params import ModelSettings, TrainingSettings
-from pipeline.training import Split, augment, evaluate, train
+from pipeline.randomness import generator
+from pipeline.training import Learner, Split, augment, evaluate, train
 from pipeline.transforms import TRANSFORMS, apply_each
 from tests.conftest import CLASSES, SIDE, small_convnet
 
 SETTINGS = ModelSettings(
     architecture="resnet18", arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]}, crop_fraction=1.0,
     mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2), cam_layer="layer4.-1", cam_layout="channels_first",
+    weights=None, recipes={}, checkpoints={},
 )  # fmt: skip
 RECIPE = TrainingSettings(
-    epochs=10, batch_size=16, optimizer="adam", learning_rate=0.01, momentum=0.9, weight_decay=0.0, warmup_steps=3,
-    clip_value=1.0, plateau_patience=1, plateau_factor=0.5, augment=True,
+    epochs=10, batch_size=16, head=(), backbone="trained", precision="float32", optimizer="adam",
+    learning_rate=0.01, momentum=0.9, weight_decay=0.0, warmup_steps=3, clip_value=1.0,
+    plateau_patience=1, plateau_factor=0.5, augment=True,
 )  # fmt: skip
 
 
@@ -117,6 +122,111 @@ def test_training_learns_repeats_and_spares_the_test_split() -> None:
     rates = curves[0]["learning_rate"]
     assert rates.iloc[0] == RECIPE.learning_rate
     assert (rates.diff().dropna() <= 0).all()
+
+
+FROZEN = RECIPE.model_copy(update={"backbone": "frozen", "head": (12,)})
+
+
+def frozen_model(seed: int = 0) -> Classifier:
+    model = build(SETTINGS, 2, SIDE, seed, head=FROZEN.head)
+    for module in model.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.fill_(0.1)  # training would move it
+    return model
+
+
+@pytest.mark.parametrize("augmented", [True, False])
+def test_a_frozen_backbone_stays_as_it_is(augmented: bool) -> None:
+    recipe = FROZEN.model_copy(update={"augment": augmented})
+    model = frozen_model()
+    before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
+    curve = train(model, patterns(96, 0), patterns(32, 1), recipe, 3, lambda _: None)
+    changed = {name for name, tensor in model.network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed == model.classifier_weights() == {"fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias"}
+    assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
+    loss, accuracy = evaluate(model, patterns(32, 1))
+    assert curve["validation_loss"].iloc[-1] == pytest.approx(loss, rel=1e-4)
+    assert curve["validation_accuracy"].iloc[-1] == accuracy
+
+
+@pytest.mark.parametrize(("augmented", "passes"), [(False, 1), (True, 10)])
+def test_features_of_a_frozen_backbone_are_computed_once_where_they_stay(
+    augmented: bool, passes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recipe = FROZEN.model_copy(update={"augment": augmented})
+    model, seen = frozen_model(), []
+    monkeypatch.setattr(model.network, "forward_features", count_images(model.network.forward_features, seen))
+    train(model, patterns(96, 0), patterns(32, 1), recipe, 3, lambda _: None)
+    assert sum(seen) == passes * 96 + 32
+
+
+def count_images(function: Callable[..., torch.Tensor], seen: list[int]) -> Callable[..., torch.Tensor]:
+    def counted(images: torch.Tensor, **options: Any) -> torch.Tensor:
+        seen.append(len(images))
+        return function(images, **options)
+
+    return counted
+
+
+def test_cached_features_train_as_the_images_do() -> None:
+    recipe = FROZEN.model_copy(update={"augment": False})
+    cached, plain = frozen_model(), frozen_model()
+    curve = train(cached, patterns(96, 0), patterns(32, 1), recipe, 3, lambda _: None)
+    # The same steps by hand: order, warm-up and rates as the recipe says, on the whole network.
+    learner = Learner(plain, patterns(96, 0), patterns(32, 1), recipe)
+    learner._features = None
+    step = 0
+    for epoch in range(1, 4):
+        rng = generator(3, "epoch", epoch)
+        order = rng.permutation(96)
+        learner.trained.train()
+        losses = []
+        for start in range(0, 96, recipe.batch_size):
+            step += 1
+            for group in learner.optimizer.param_groups:
+                group["lr"] = recipe.learning_rate * min(1.0, step / (recipe.warmup_steps + 1))
+            chosen = order[start : start + recipe.batch_size]
+            losses.append(learner.step(learner.inputs(chosen, None), learner.training.labels[chosen]))
+        learner.model.eval()
+        assert curve["train_loss"].iloc[epoch - 1] == pytest.approx(np.mean(losses), rel=1e-4)
+
+
+@pytest.mark.parametrize("backbone", ["frozen", "trained"])
+def test_mixed_precision_trains_as_well(backbone: str) -> None:
+    recipe = FROZEN.model_copy(update={"backbone": backbone, "precision": "bfloat16"})
+    model = frozen_model()
+    curve = train(model, patterns(96, 0), patterns(32, 1), recipe, 3, lambda _: None)
+    assert all(tensor.dtype == torch.float32 for tensor in model.parameters())
+    full = recipe.model_copy(update={"precision": "float32"})
+    exact = train(frozen_model(), patterns(96, 0), patterns(32, 1), full, 3, lambda _: None)
+    assert not curve.equals(exact)
+    np.testing.assert_allclose(curve["train_loss"].iloc[0], exact["train_loss"].iloc[0], rtol=0.05)
+
+
+def test_training_that_diverges_is_one_line() -> None:
+    recipe = RECIPE.model_copy(
+        update={"learning_rate": 1e30, "clip_value": None, "optimizer": "sgd", "warmup_steps": 0}
+    )
+    with pytest.raises(UserError, match=r"training: found a loss of (nan|inf).* after epoch 1; allowed: finite ones"):
+        train(frozen_model(), patterns(32, 0), patterns(16, 1), recipe, 3, lambda _: None)
+
+
+def test_only_the_trained_part_is_stored(tmp_path: Path) -> None:
+    trained, read = frozen_model(1), frozen_model(2)
+    classifier = trained.classifier_weights()
+    save_state(trained, tmp_path / "backbone.safetensors", set(trained.network.state_dict()) - classifier)
+    save_state(trained, tmp_path / "trained.safetensors", classifier)
+    assert set(load_file(tmp_path / "trained.safetensors")) == classifier
+    load_state(read, tmp_path / "trained.safetensors")
+    images = torch.randn(2, 3, SIDE, SIDE)
+    torch.testing.assert_close(read(images), trained(images), atol=0, rtol=0)
+    other = frozen_model(3)  # a state with all of its weights has no use for the backbone beside it
+    save_state(other, tmp_path / "random.safetensors")
+    load_state(read, tmp_path / "random.safetensors")
+    torch.testing.assert_close(read(images), other(images), atol=0, rtol=0)
+    (tmp_path / "backbone.safetensors").unlink()
+    with pytest.raises(UserError, match=r"trained\.safetensors: .* conv1\.weight is only in the model"):
+        load_state(read, tmp_path / "trained.safetensors")
 
 
 def test_augmentation_draws_every_transform() -> None:
