@@ -27,10 +27,7 @@ from pipeline.registry import METHODS
 from pipeline.rows import Inputs, Part, States, parts
 from pipeline.transforms import TRANSFORMS
 
-LARGE = {
-    "resnet50": {"cam_layer": "layer4.-1", "cam_layout": "channels_first"},
-    "vit_base_patch16_224": {"cam_layer": "blocks.-1.norm1", "cam_layout": "tokens"},
-}
+LARGE = ("resnet50", "vit_base_patch16_224")
 """Models that can be measured besides those of params.yaml."""
 
 PICTURES, CLASSES, EPOCHS = 50, 10, 10
@@ -101,8 +98,10 @@ def make_world(name: str, side: int, images: int, folder: Path) -> World:
 def model_settings(name: str) -> params.ModelSettings:
     """Return the settings of a model of params.yaml or of `LARGE`."""
     if name in LARGE:
-        usual: dict[str, Any] = {"crop_fraction": 1.0, "mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-        return params.ModelSettings(architecture=name, arguments={}, **usual, **LARGE[name])  # type: ignore[arg-type]
+        return params.ModelSettings(
+            architecture=name, arguments={}, weights=None, crop_fraction=1.0, mean="auto", std="auto", cam_layer="auto",
+            cam_layout="auto", recipes={}, checkpoints={},
+        )  # fmt: skip
     return params.read(f"models.{name}", params.ModelSettings)
 
 

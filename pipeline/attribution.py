@@ -13,14 +13,14 @@ from pydantic import Field
 
 from pipeline.compute import batch_size, even
 from pipeline.models import Classifier
-from pipeline.params import Settings
+from pipeline.params import MethodSettings
 
 Score = Literal["softmax", "logit"]
 Combine = Callable[[torch.Tensor], torch.Tensor]
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, Combine]]
 
 
-class GradientSettings(Settings):
+class GradientSettings(MethodSettings):
     """What every gradient method can be told: the score it differentiates, and where its map is clipped."""
 
     score: Score

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from pipeline.compute import batch_size, with_smaller_batches, workers
 from pipeline.errors import UserError
 from pipeline.images import Pixels
-from pipeline.maps import MapsWriter
+from pipeline.maps import EPSILON, MapsWriter
 from pipeline.models import Classifier
 from pipeline.parallel import in_order
 from pipeline.randomness import stream_seed
@@ -43,7 +43,7 @@ def explain_rows(
     Args:
         model: on its device.
         weights: folder with a safetensors file a state.
-        plan: the table ``plan``.
+        plan: the rows to explain, of the table ``plan``.
         predictions: the table ``predictions`` of the same rows.
         pictures: the unperturbed images, uint8 (H, W, 3), by their number.
         explain: ``(model, images, targets, seeds) -> maps``: a method with its settings.
@@ -80,7 +80,7 @@ def explain_rows(
             return explain(own, own.normalize(pixels), chosen, seeds).cpu()
 
         maps = with_smaller_batches(maps_of, inputs.side, on).numpy()
-        _check(maps, rows[part.positions], inputs.side)
+        _check(maps, rows[part.positions], inputs.side, storage)
         return part, maps
 
     low, high = np.zeros(len(plan)), np.zeros(len(plan))
@@ -106,10 +106,16 @@ def explain_rows(
     )
 
 
-def _check(maps: npt.NDArray[Any], rows: npt.NDArray[np.int64], side: int) -> None:
+def _check(maps: npt.NDArray[Any], rows: npt.NDArray[np.int64], side: int, storage: StorageType) -> None:
     if maps.ndim != 3 or len(maps) != len(rows) or max(maps.shape[1:]) > side:
         raise UserError(f"row {rows[0]}: found maps of shape {maps.shape}; allowed: ({len(rows)}, height, width), with "
                         f"at most {side} pixels a side")  # fmt: skip
     finite = np.isfinite(maps).all(axis=(1, 2))
     if not finite.all():
         raise UserError(f"row {rows[finite.argmin()]}: the method gave a map with NaN or infinity")
+    low, high = (0 if storage == "uint8" else -1), 1
+    outside = (maps < low - EPSILON) | (maps > high + EPSILON)
+    if outside.any():
+        at = outside.any(axis=(1, 2)).argmax()
+        raise UserError(f"row {rows[at]}: the method gave a map with {maps[at][outside[at]][0]:g}; allowed: {low} to "
+                        f"{high} ({storage})")  # fmt: skip

@@ -27,6 +27,26 @@ EPSILON = 1e-7
 """What grad-cam adds to a map's greatest value before dividing by it."""
 
 
+SQUARES = ((np.arange(256) / 255) ** 2).astype(np.float16)
+"""What a stored byte stands for; as halves these 256 values are all different."""
+
+
+def encode(maps: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+    """Return maps in the type that they are stored in, little endian.
+
+    Args:
+        maps: float32; in [0, 1] where the type is uint8, and -1, 0 and 1 where it is int8.
+        kind: NumPy's name of the type.
+    """
+    stored = np.rint(np.sqrt(np.clip(maps, 0, 1)) * 255) if kind == "uint8" else maps
+    return np.ascontiguousarray(stored, np.dtype(kind).newbyteorder("<"))
+
+
+def decode(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the values of stored maps: float16 for bytes, anything else as it is."""
+    return SQUARES[stored] if stored.dtype == np.uint8 else stored
+
+
 class MapsWriter:
     """Writes maps in any order; a context, at whose end every map must have been written."""
 
@@ -44,12 +64,12 @@ class MapsWriter:
         self._file: BinaryIO = path.open("wb")
 
     def write(self, positions: npt.NDArray[np.int64], maps: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """Write maps (B, h, w) at their positions and return them as they are stored.
+        """Write maps (B, h, w) at their positions and return their values as they will be read.
 
         Raises:
             ValueError: they have another shape than those before.
         """
-        stored = np.ascontiguousarray(maps, self._type)
+        stored = encode(maps, self._type.name)
         if self._shape is None:
             self._shape = stored.shape[1:]
             header = {"descr": self._type.str, "fortran_order": False,
@@ -62,7 +82,7 @@ class MapsWriter:
             self._file.seek(self._start + position * one.nbytes)
             self._file.write(one.tobytes())
         self._missing[positions] = False
-        return stored
+        return decode(stored)
 
     def __enter__(self) -> MapsWriter:
         return self
@@ -114,7 +134,7 @@ class Maps(Sequence[npt.NDArray[Any]]):
             raise IndexError(position)
         # Reads from several threads share no position in the file.
         read = os.pread(self._file.fileno(), self._bytes, self._start + int(position) * self._bytes)
-        return np.frombuffer(read, self.dtype).reshape(self.shape[1:])
+        return decode(np.frombuffer(read, self.dtype).reshape(self.shape[1:]))
 
 
 @lru_cache(maxsize=8)

@@ -20,7 +20,8 @@ def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, see
 
     Images come from the test split, as evenly over the classes as their number allows. Every image has a reference
     row, its transforms (each magnitude at most once), one random model and the checkpoints. Rows are ordered by the
-    model state that they need, so that a stage loads every state once.
+    model state that they need, so that a stage loads every state once. A method that explains fewer images takes those
+    whose turn came first, which are spread over the classes as evenly.
 
     Args:
         splits: the table ``splits``.
@@ -36,7 +37,8 @@ def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, see
         UserError: a transform is unknown or listed twice, or more images or magnitudes are asked for than there are.
     """
     check_transforms(settings)
-    images = _draw_images(splits, settings.images, seed, dataset)
+    turns = _draw_images(splits, settings.images, seed, dataset)
+    images = sorted(turns)
     trained = [_reference(image) for image in images]
     for image in images:
         for name in settings.transforms:
@@ -46,6 +48,7 @@ def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, see
         _row(image, "checkpoint", progress=progress) for progress in sorted(settings.checkpoints) for image in images
     ]
     plan = pd.DataFrame(trained + random + checkpoints)
+    plan.insert(0, "turn", plan["image"].map(turns))
     plan.insert(0, "row", np.arange(len(plan), dtype=np.int64))
     references = plan[plan["kind"] == "reference"].set_index("image")["row"]
     plan["reference"] = references.loc[plan["image"]].to_numpy()
@@ -70,7 +73,8 @@ def rows_per_image(settings: PlanSettings, image_size: int) -> int:
     return 1 + transformed + 1 + len(settings.checkpoints)
 
 
-def _draw_images(splits: pd.DataFrame, count: int, seed: int, dataset: str) -> list[int]:
+def _draw_images(splits: pd.DataFrame, count: int, seed: int, dataset: str) -> dict[int, int]:
+    """Return the images drawn, and the turn of each: 0 for the first."""
     test = splits[splits["split"] == "test"]
     if count > len(test):
         raise UserError(
@@ -81,7 +85,7 @@ def _draw_images(splits: pd.DataFrame, count: int, seed: int, dataset: str) -> l
     # The first of every class, then the second of every class, and so on.
     turn = shuffled.groupby("label").cumcount().to_numpy()
     taken = shuffled.iloc[np.argsort(turn, kind="stable")[:count]]
-    return sorted(int(image) for image in taken["image"])
+    return {int(image): turn for turn, image in enumerate(taken["image"])}
 
 
 def _row(image: int, kind: str, transform: str = IDENTITY, magnitude: float | None = None,

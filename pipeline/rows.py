@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.errors import UserError
 from pipeline.fusion import fold, foldable, lay_out
 from pipeline.images import Pixels
 from pipeline.models import RANDOM, TRAINED, Classifier, checkpoint_epochs, load_state, state_name
@@ -30,6 +31,39 @@ class Part:
 
     state: str
     positions: npt.NDArray[np.int64]
+
+
+def in_states(plan: pd.DataFrame, epochs: int, had: Collection[str] | None) -> pd.DataFrame:
+    """Return the rows of a plan without checkpoints that a model does not have; None for a model that has them all."""
+    if had is None:
+        return plan
+    chosen = [state in (TRAINED, RANDOM, *had) for state in states(plan, epochs)]
+    return plan[chosen].reset_index(drop=True)
+
+
+def in_first(
+    plan: pd.DataFrame, predictions: pd.DataFrame, images: int | str
+) -> tuple[pd.DataFrame, pd.DataFrame]:  # fmt: skip
+    """Return the rows of the images that were drawn first, as far as there are predictions.
+
+    Args:
+        plan: the table ``plan``.
+        predictions: the table ``predictions`` of its rows, or of some.
+        images: how many images; ``all`` for all.
+
+    Returns:
+        Both tables, of the same rows in the same order.
+
+    Raises:
+        UserError: the predictions are not those of the plan.
+    """
+    had = plan["row"].isin(predictions["row"])
+    known = plan[had].reset_index(drop=True)
+    if not np.array_equal(known["row"], predictions["row"]) or (plan["kind"][~had] != "checkpoint").any():
+        raise UserError(f"predictions: found {len(predictions)} rows that are not the plan's {len(plan)}; "
+                        "`dvc repro` makes them again")  # fmt: skip
+    chosen = np.ones(len(known), bool) if images == "all" else (known["turn"] < images).to_numpy()
+    return known[chosen].reset_index(drop=True), predictions[chosen].reset_index(drop=True)
 
 
 def states(plan: pd.DataFrame, epochs: int) -> list[str]:

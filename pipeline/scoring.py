@@ -20,6 +20,11 @@ Scores = tuple[int, float | None, float | None]
 """Valid pixels, SSIM, Spearman's rank correlation."""
 
 
+def explained(table: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of a table that there are maps of: a method may explain fewer images than the plan has."""
+    return table[table["row"].isin(index["row"])].reset_index(drop=True)
+
+
 def score_rows(
     plan: pd.DataFrame,
     predictions: pd.DataFrame,

@@ -5,21 +5,26 @@ from pipeline.compute import device
 from pipeline.explanation import explain_rows
 from pipeline.models import build
 from pipeline.registry import METHODS
+from pipeline.rows import in_first
 from stages.command import run
 
 
 def main(dataset: str, model: str, method: str) -> None:
-    """Write the map of every row, for the class predicted there, and their index."""
+    """Write a map for every row of the images that the method explains, of the class predicted there, and an index."""
     chosen = METHODS.find(method, "saliency")
     own = params.read(f"saliency.{method}", chosen.settings)
     seed = params.read("seed", params.Seed)
     size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
     settings = params.read(f"models.{model}", params.ModelSettings)
+    head = params.recipe_value(dataset, settings, "head", params.Widths)
     splits = tables.read("splits", storage.splits_file(dataset))
-    plan = tables.read("plan", storage.plan_file(dataset))
-    predictions = tables.read("predictions", storage.predictions_file(dataset, model))
+    plan, predictions = in_first(
+        tables.read("plan", storage.plan_file(dataset)),
+        tables.read("predictions", storage.predictions_file(dataset, model)),
+        own.images,
+    )
     loaded = pictures.Pictures(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
-    classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0).to(device())
+    classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0, head=head).to(device())
 
     def explain(classifier, images, targets, seeds):  # type: ignore[no-untyped-def]
         return chosen.explain(classifier, images, targets, own, seeds)

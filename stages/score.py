@@ -2,7 +2,7 @@
 
 from pipeline import params, storage, tables
 from pipeline.maps import Maps
-from pipeline.scoring import score_rows
+from pipeline.scoring import explained, score_rows
 from stages.command import run
 
 
@@ -10,10 +10,15 @@ def main(dataset: str, model: str, method: str) -> None:
     """Write the similarities of one cell."""
     size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
     settings = params.read("similarity", params.SimilaritySettings)
-    plan = tables.read("plan", storage.plan_file(dataset))
-    predictions = tables.read("predictions", storage.predictions_file(dataset, model))
     folder = storage.explanations_folder(dataset, model, method)
     index = tables.read("index", folder / storage.INDEX)
+    plan, predictions = (
+        explained(tables.read(table, file), index)
+        for table, file in (
+            ("plan", storage.plan_file(dataset)),
+            ("predictions", storage.predictions_file(dataset, model)),
+        )
+    )
     maps = Maps(folder / storage.MAPS, len(index))
     scores = score_rows(plan, predictions, index, maps, size, settings)
     tables.write("scores", storage.scores_file(dataset, model, method), scores)

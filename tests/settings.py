@@ -10,16 +10,19 @@ import yaml
 from pipeline.registry import METHODS
 
 RAW: dict[str, dict[str, Any]] = {
-    "grad_cam": {},
-    "grad_cam_plus_plus": {},
-    "integrated_gradients": {"steps": 5, "baseline": 0.0, "score": "softmax", "percentile": 99},
+    "grad_cam": {"images": "all"},
+    "grad_cam_plus_plus": {"images": "all"},
+    "integrated_gradients": {"images": "all", "steps": 5, "baseline": 0.0, "score": "softmax", "percentile": 99},
     "guided_ig": {
-        "steps": 6, "baseline": 0.0, "fraction": 0.25, "max_dist": 0.1, "score": "softmax", "percentile": 99,
+        "images": "all", "steps": 6, "baseline": 0.0, "fraction": 0.25, "max_dist": 0.1, "score": "softmax",
+        "percentile": 99,
     },
-    "blur_ig": {"steps": 5, "max_sigma": 4.0, "grad_step": 0.01, "score": "softmax", "percentile": 99},
-    "smooth_grad": {"samples": 4, "noise": 0.15, "squared": True, "score": "softmax", "percentile": 99},
+    "blur_ig": {"images": "all", "steps": 5, "max_sigma": 4.0, "grad_step": 0.01, "score": "softmax", "percentile": 99},
+    "smooth_grad": {
+        "images": "all", "samples": 4, "noise": 0.15, "squared": True, "score": "softmax", "percentile": 99,
+    },
     "lime": {
-        "samples": 80, "features": 3, "positive_only": False, "hide_color": 0, "kernel_width": 0.25,
+        "images": "all", "samples": 80, "features": 3, "positive_only": False, "hide_color": 0, "kernel_width": 0.25,
         "quickshift": {"kernel_size": 1.5, "max_dist": 8, "ratio": 0.3},
     },
 }  # fmt: skip

@@ -19,6 +19,8 @@ from pipeline.params import PlanSettings, SimilaritySettings, StatisticsSettings
 from pipeline.plan import draw_plan
 from pipeline.prediction import predict
 from pipeline.registry import METHODS
+from pipeline.rows import in_first, in_states
+from pipeline.scoring import explained as rows_explained
 from pipeline.scoring import score_rows
 from pipeline.tables import check
 from pipeline.transforms import TRANSFORMS
@@ -234,6 +236,56 @@ def test_a_map_with_nan_stops_the_run_and_names_the_row(plan, predictions, pictu
 
     with pytest.raises(UserError, match=r"row 0: the method gave a map with NaN or infinity"):
         run_chain(broken, plan, predictions, pictures, weights, tmp_path)
+
+
+def test_a_method_may_explain_the_images_that_were_drawn_first(  # type: ignore[no-untyped-def]
+    plan, predictions, pictures, weights, tmp_path
+) -> None:
+    method, settings = METHODS["grad_cam"], SMALL["grad_cam"]
+
+    def explain(model: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+        return method.explain(model, images, targets, settings, seeds)
+
+    few, of_few = in_first(plan, predictions, 2)
+    assert sorted(few["turn"].unique()) == [0, 1]
+    assert len(few) == len(of_few) == len(plan) // 3
+    all_of_them = [run_chain(explain, *in_first(plan, predictions, count), pictures, weights, tmp_path)
+                   for count in (2, "all")]  # fmt: skip
+    same = all_of_them[1][all_of_them[1]["row"].isin(few["row"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(all_of_them[0], same, rtol=1e-6)
+    index = few[["row"]].iloc[::1]
+    assert rows_explained(plan, index).equals(few)
+    assert rows_explained(predictions, index)["row"].tolist() == few["row"].tolist()
+
+
+def test_a_model_may_lack_checkpoints(plan, splits, pictures, weights) -> None:  # type: ignore[no-untyped-def]
+    assert in_states(plan, EPOCHS, None) is plan
+    fewer = in_states(plan, EPOCHS, ["trained", "epoch_006"])
+    assert set(fewer["progress"].dropna()) == {60}
+    assert len(fewer) == len(plan) - PLAN.images
+    predictions = predict(small_convnet(), weights, fewer, splits, pictures, EPOCHS)
+    assert set(predictions["state"]) == {"trained", "random", "epoch_006"}
+    known, _ = in_first(plan, predictions, "all")
+    assert known.equals(fewer)
+    # Rows that are missing otherwise are another matter.
+    with pytest.raises(UserError, match="not the plan's"):
+        in_first(plan, predictions[predictions["state"] != "random"].reset_index(drop=True), "all")
+
+
+@pytest.mark.parametrize(("value", "storage"), [(-0.5, "uint8"), (1.5, "uint8"), (-1.5, "float16")])
+def test_a_map_out_of_range_stops_the_run_and_names_the_row(  # type: ignore[no-untyped-def]
+    value, storage, plan, predictions, pictures, weights, tmp_path
+) -> None:
+    def broken(model: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: list[int]) -> torch.Tensor:
+        return torch.full((len(images), SIDE, SIDE), value)
+
+    allowed = "0 to 1" if storage == "uint8" else "-1 to 1"
+    with pytest.raises(
+        UserError, match=rf"row 0: the method gave a map with {value}; allowed: {allowed} \({storage}\)"
+    ):
+        explain_rows(
+            small_convnet(), weights, plan, predictions, pictures, broken, storage, 1, 0, tmp_path / "maps.npy"
+        )
 
 
 def test_predictions_of_another_plan_are_refused(plan, predictions, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from pytorch_grad_cam.utils.image import scale_cam_image
 
 from pipeline.errors import UserError
-from pipeline.maps import Maps, MapsWriter, enlarge
+from pipeline.maps import Maps, MapsWriter, decode, encode, enlarge
 
 
 @pytest.mark.parametrize("kind", ["float16", "float32", "int8"])
@@ -32,6 +32,27 @@ def test_what_is_written_is_read_by_us_and_by_numpy(kind: str, tmp_path: Path) -
         assert opened[position].dtype == kind
     np.save(path, maps.astype(kind))  # NumPy's own files are read too
     np.testing.assert_array_equal(Maps(path, 5)[2], maps[2])
+
+
+def test_bytes_hold_square_roots(tmp_path: Path) -> None:
+    path = tmp_path / "maps.npy"
+    maps = np.random.default_rng(0).random((2, 40, 40)).astype(np.float32) ** 4  # most values are small
+    with MapsWriter(path, "uint8", 2) as writer:
+        stored = writer.write(np.arange(2), maps)
+    raw, read = np.load(path), np.stack([Maps(path, 2)[number] for number in range(2)])
+    assert raw.dtype == np.uint8
+    assert path.stat().st_size == 128 + maps.size
+    np.testing.assert_array_equal(raw, np.rint(255 * np.sqrt(maps)))
+    np.testing.assert_array_equal(read, stored)
+    np.testing.assert_allclose(read.astype(float), (raw / 255.0) ** 2, rtol=1e-3)
+    np.testing.assert_allclose(np.sqrt(read.astype(float)), np.sqrt(maps), atol=0.5 / 255 + 1e-3)
+
+
+def test_every_byte_is_a_value_of_its_own() -> None:
+    values = decode(np.arange(256, dtype=np.uint8)).astype(float)
+    assert (np.diff(values) > 0).all()
+    assert (values[0], values[-1]) == (0, 1)
+    np.testing.assert_array_equal(encode(values.astype(np.float32), "uint8"), np.arange(256))
 
 
 def test_a_map_that_was_never_written_is_noticed(tmp_path: Path) -> None:

@@ -29,13 +29,13 @@ from pipeline.saliency import (
     smooth_grad,
 )
 
-COMMON = {"score": "softmax", "percentile": 99}
+COMMON = {"images": "all", "score": "softmax", "percentile": 99}
 IG = integrated_gradients.Settings(steps=11, baseline=0.0, **COMMON)
 BLUR = blur_ig.Settings(steps=9, max_sigma=12.0, grad_step=0.01, **COMMON)
 SMOOTH = smooth_grad.Settings(samples=6, noise=0.15, squared=True, **COMMON)
 GUIDED = guided_ig.Settings(steps=15, baseline=0.0, fraction=0.25, max_dist=0.02, **COMMON)
 LIME = lime.Settings(
-    samples=60, features=7, positive_only=False, hide_color=0, kernel_width=0.25,
+    images="all", samples=60, features=7, positive_only=False, hide_color=0, kernel_width=0.25,
     quickshift=lime.QuickshiftSettings(kernel_size=2, max_dist=12, ratio=0.5),
 )  # fmt: skip
 
@@ -175,14 +175,14 @@ def test_class_activation_maps(family: str, ours: Any, theirs: Any) -> None:
     architecture, arguments, layer, layout, to_grid = ARCHITECTURES[family]
     settings = ModelSettings(
         architecture=architecture, arguments=arguments, crop_fraction=1.0, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
-        cam_layer=layer, cam_layout=layout,
+        cam_layer=layer, cam_layout=layout, weights=None, recipes={}, checkpoints={},
     )  # fmt: skip
     model = build(settings, 5, 56, seed=1)
     inputs = torch.from_numpy(np.random.default_rng(4).normal(size=(3, 3, 56, 56))).float()
     targets = torch.tensor([4, 0, 2])
     with theirs(model=model.network, target_layers=[model.cam_layer], reshape_transform=to_grid) as explainer:
         expected = explainer(inputs, [ClassifierOutputTarget(target) for target in targets.tolist()])
-    stored = ours.explain(model.requires_grad_(False), inputs, targets, ours.Settings(), [0, 0, 0]).numpy()
+    stored = ours.explain(model.requires_grad_(False), inputs, targets, ours.Settings(images="all"), [0, 0, 0]).numpy()
     assert stored.shape == (3, 7, 7)
     maps = np.stack([enlarge(one, 56) for one in stored])
     assert np.ptp(expected, axis=(1, 2)).max() > 0.5

@@ -17,7 +17,7 @@ from pipeline.saliency import blur_ig, guided_ig, integrated_gradients, lime, sm
 from tests.conftest import SIDE, model_settings
 from tests.settings import SMALL
 
-LOGIT = {"score": "logit", "percentile": 100}
+LOGIT = {"images": "all", "score": "logit", "percentile": 100}
 
 
 class Linear(nn.Module):
@@ -89,7 +89,7 @@ def test_smooth_grad_of_a_linear_model_is_the_squared_weight(linear, images) -> 
 @pytest.mark.parametrize("module", [integrated_gradients, guided_ig])
 def test_attributions_add_up_to_the_change_of_the_score(module, convnet, images, targets) -> None:  # type: ignore[no-untyped-def]
     extra = {"fraction": 0.25, "max_dist": 0.02} if module is guided_ig else {}
-    settings = module.Settings(steps=200, baseline=0.0, score="softmax", percentile=99, **extra)
+    settings = module.Settings(images="all", steps=200, baseline=0.0, score="softmax", percentile=99, **extra)
     raw = module.attribute(convnet, images, targets, settings).sum(dim=(1, 2, 3))
     rows = torch.arange(len(targets))
     score = convnet(images).softmax(1)[rows, targets] - convnet(torch.zeros_like(images)).softmax(1)[rows, targets]
@@ -97,7 +97,7 @@ def test_attributions_add_up_to_the_change_of_the_score(module, convnet, images,
 
 
 def test_blur_ig_adds_up_to_the_change_from_the_blurred_image(convnet, images, targets) -> None:  # type: ignore[no-untyped-def]
-    settings = blur_ig.Settings(steps=300, max_sigma=6.0, grad_step=0.001, score="softmax", percentile=99)
+    settings = blur_ig.Settings(images="all", steps=300, max_sigma=6.0, grad_step=0.001, score="softmax", percentile=99)
     raw = blur_ig.attribute(convnet, images, targets, settings).sum(dim=(1, 2, 3))
     blur = torch.from_numpy(blur_ig.blur_matrix(SIDE, 6.0))
     end = (blur @ images.double() @ blur.T).float()

@@ -97,4 +97,4 @@ def cost(settings: Settings) -> Cost:
     return Cost(gradient=steps, at_once=steps)
 
 
-METHOD = Method(Settings, explain, "float16", cost)
+METHOD = Method(Settings, explain, "uint8", cost)

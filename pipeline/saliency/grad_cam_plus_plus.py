@@ -12,13 +12,13 @@ import torch
 
 from pipeline.activation_maps import activations_and_gradients, cost, weighted_map
 from pipeline.models import Classifier
-from pipeline.params import Settings as Section
+from pipeline.params import MethodSettings
 from pipeline.registry import Method
 
 EPSILON = 1e-6
 
 
-class Settings(Section):
+class Settings(MethodSettings):
     """Grad-CAM++ has nothing to choose but its layer, which belongs to the model (``cam_layer``)."""
 
 

@@ -146,4 +146,4 @@ def cost(settings: Settings) -> Cost:
     return Cost(gradient=settings.steps)
 
 
-METHOD = Method(Settings, explain, "float16", cost)
+METHOD = Method(Settings, explain, "uint8", cost)

@@ -71,4 +71,4 @@ def cost(settings: Settings) -> Cost:
     return Cost(gradient=max(1, settings.steps - 1), at_once=max(1, settings.steps - 1))
 
 
-METHOD = Method(Settings, explain, "float16", cost)
+METHOD = Method(Settings, explain, "uint8", cost)

@@ -22,7 +22,7 @@ from skimage.segmentation import quickshift
 from pipeline.compute import batch_size, even
 from pipeline.images import Pixels
 from pipeline.models import Classifier
-from pipeline.params import Count, Positive
+from pipeline.params import Count, MethodSettings, Positive
 from pipeline.params import Settings as Section
 from pipeline.registry import Cost, Method
 
@@ -48,7 +48,7 @@ class QuickshiftSettings(Section):
     ratio: Annotated[float, Field(ge=0, le=1)]
 
 
-class Settings(Section):
+class Settings(MethodSettings):
     """``hide_color`` is the grey level (0 to 255) of hidden superpixels; ``features`` is how many may be shown."""
 
     samples: Annotated[int, Field(ge=2)]

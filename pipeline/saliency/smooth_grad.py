@@ -70,4 +70,4 @@ def cost(settings: Settings) -> Cost:
     return Cost(gradient=settings.samples, at_once=settings.samples)
 
 
-METHOD = Method(Settings, explain, "float16", cost)
+METHOD = Method(Settings, explain, "uint8", cost)
