@@ -22,8 +22,15 @@ setup: .venv/ready  ## create the environment from the lock file
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
+# With PROFILE=paper, `make repro` and `make params` put profiles/paper.yaml in the place of params.yaml first.
+PROFILE ?=
+
+.PHONY: params
+params: setup  ## switch params.yaml to a profile: make params PROFILE=paper, and back: PROFILE=default
+	@python -m stages.profile --name $(or $(PROFILE),default)
+
 .PHONY: repro
-repro: setup  ## run every stage that is out of date
+repro: setup $(if $(PROFILE),params)  ## run every stage that is out of date
 	dvc repro
 	@echo; echo "COSE in percent (metrics/table1.csv):"; cat metrics/table1.csv
 
@@ -32,8 +39,12 @@ test: setup  ## run the tests
 	python -m pytest
 
 .PHONY: estimate
-estimate: setup  ## say what `make repro` would take with the current params.yaml: rows, evaluations, disk, minutes
-	@python -m stages.estimate
+estimate: setup  ## say what `make repro` would take: rows, evaluations, disk, hours; PROFILE=paper for another profile
+	@python -m stages.estimate $(if $(PROFILE),--profile $(PROFILE))
+
+.PHONY: compare
+compare: setup  ## lay our COSE and accuracies beside the paper's, and say what is missing
+	@python -m stages.compare
 
 .PHONY: bench
 bench: setup  ## measure speed against the libraries and the machine (under ten minutes on two cores)
@@ -44,6 +55,7 @@ lint: setup  ## format, lint and types, as pre-commit runs them
 	ruff format --check .
 	ruff check .
 	mypy
+	@cmp -s params.yaml profiles/default.yaml || { echo "params.yaml is not profiles/default.yaml; to keep it: cp params.yaml profiles/default.yaml" >&2; exit 1; }
 
 .PHONY: format
 format: setup  ## format the code

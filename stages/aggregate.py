@@ -3,12 +3,13 @@
 from itertools import product
 
 from pipeline import cose, params, storage, tables
+from pipeline.comparison import accuracies
 from pipeline.expectations import Validator
 from stages.command import run
 
 
 def main() -> None:
-    """Write the tables of COSE and the headline metrics."""
+    """Write the tables of COSE and of accuracies, and the headline metrics."""
     seed = params.read("seed", params.Seed)
     settings = params.read("statistics", params.StatisticsSettings)
     methods = params.names("saliency")
@@ -30,6 +31,11 @@ def main() -> None:
     for name, table in results.items():
         tables.write(name, storage.aggregate_file(name), table)
         storage.write_csv(storage.METRICS / f"{name}.csv", table)
+    metrics = {
+        cell: storage.read_json(storage.training_metrics_file(*cell))
+        for cell in product(params.names("datasets"), params.names("models"))
+    }
+    storage.write_csv(storage.METRICS / "accuracy.csv", accuracies(metrics, settings.confidence))
     table1 = cose.paper_table(results["cose"], methods)
     storage.write_csv(storage.METRICS / "table1.csv", table1)
     storage.write_json(storage.METRICS / "cose.json", cose.headline(results["cose"]))

@@ -1,10 +1,10 @@
-"""Check the whole of params.yaml before anything runs; what only timm can know is checked when a model is built."""
+"""Check the whole of params.yaml before anything runs; what only a built model can know is checked then."""
 
 import re
 
 from pipeline import params, storage
 from pipeline.errors import UserError, unknown_name
-from pipeline.models import checkpoint_epochs
+from pipeline.models import TRAINED, check_architecture, checkpoint_epochs, state_name
 from pipeline.plan import check_transforms
 from pipeline.registry import DATASETS, METHODS
 from stages.command import run
@@ -32,24 +32,48 @@ def main() -> None:
         entry = DATASETS.find(loader, f"datasets.{dataset}.loader")
         params.read(f"datasets.{dataset}", entry.settings)
         params.read(f"training.{dataset}", params.TrainingSettings)
-    for model in params.names("models"):
-        params.read(f"models.{model}", params.ModelSettings)
-    for method in params.names("saliency"):
-        params.read(f"saliency.{method}", METHODS.find(method, "saliency").settings)
     plan = params.read("plan", params.PlanSettings)
     check_transforms(plan)
-    for dataset in params.names("datasets"):
-        _check_checkpoints(plan.checkpoints, params.read(f"training.{dataset}.epochs", int), dataset)
+    for model in params.names("models"):
+        _check_model(model, params.read(f"models.{model}", params.ModelSettings), plan)
+    for method in params.names("saliency"):
+        settings = params.read(f"saliency.{method}", METHODS.find(method, "saliency").settings)
+        if settings.images != "all" and settings.images > plan.images:
+            raise UserError(f"{storage.PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most "
+                            f"{plan.images} (plan.images), or all")  # fmt: skip
     storage.write_json(storage.PARAMS_GATE, {"checked": sorted(params.SECTIONS)})
 
 
-def _check_checkpoints(percents: tuple[int, ...], epochs: int, dataset: str) -> None:
+def _check_model(name: str, settings: params.ModelSettings, plan: params.PlanSettings) -> None:
+    """Check what a model says against timm's names, the datasets and the plan."""
+    where = f"models.{name}"
+    check_architecture(settings.architecture, f"{storage.PARAMS}: {where}.architecture")
+    for key in ("recipes", "checkpoints"):
+        for dataset in getattr(settings, key):
+            if dataset not in params.names("datasets"):
+                raise unknown_name(f"{storage.PARAMS}: {where}.{key}", "dataset", dataset, params.names("datasets"))
+    for dataset, states in settings.checkpoints.items():
+        if TRAINED not in states:
+            raise UserError(f"{storage.PARAMS}: {where}.checkpoints.{dataset}: found no {TRAINED!r}; it is needed, "
+                            "others need not be there")  # fmt: skip
+        epochs = params.recipe(dataset, settings, name).epochs
+        known = [state_name(epoch) for epoch in checkpoint_epochs(plan.checkpoints, epochs).values()]
+        for state in sorted(states.keys() - {TRAINED, *known}):
+            raise unknown_name(f"{storage.PARAMS}: {where}.checkpoints.{dataset}", "state of this training", state,
+                               [TRAINED, *known])  # fmt: skip
+    for dataset in params.names("datasets"):
+        own = "epochs" in settings.recipes.get(dataset, {})
+        key = f"{where}.recipes.{dataset}.epochs" if own else f"training.{dataset}.epochs"
+        _check_checkpoints(plan.checkpoints, params.recipe(dataset, settings, name).epochs, key)
+
+
+def _check_checkpoints(percents: tuple[int, ...], epochs: int, key: str) -> None:
     """Raise a `UserError` where two checkpoints, or one and the trained model, would be the same."""
     taken = checkpoint_epochs(percents, epochs)
     if len(set(taken.values())) < len(taken) or epochs in taken.values():
         raise UserError(
             f"{storage.PARAMS}: plan.checkpoints: found {list(percents)}, which are epochs {sorted(taken.values())} of "
-            f"{epochs} (training.{dataset}.epochs); allowed: different epochs before the last"
+            f"{epochs} ({key}); allowed: different epochs before the last"
         )
 
 

@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from pipeline.errors import UserError
 
@@ -19,8 +20,13 @@ def run(stage: Callable[..., None], *names: str) -> None:
     parser = argparse.ArgumentParser(description=stage.__doc__)
     for name in names:
         parser.add_argument(f"--{name}", required=True, help=f"name of a {name} in params.yaml")
+    guarded(partial(stage, **vars(parser.parse_args())))
+
+
+def guarded(work: Callable[[], None]) -> None:
+    """Do some work; a `UserError` ends the process as `run` says."""
     try:
-        stage(**vars(parser.parse_args()))
+        work()
     except UserError as error:
         if os.environ.get("COSE_TRACEBACK"):
             raise

@@ -1,53 +1,183 @@
-"""Say what `dvc repro` would take with params.yaml as it is; nothing is written, no data is needed."""
+"""Say what `dvc repro` would take with params.yaml, or with a profile; nothing is written, no data is needed."""
+
+from __future__ import annotations
+
+import argparse
+import textwrap
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import partial
+from itertools import product
+from pathlib import Path
 
 from pipeline import params
 from pipeline.compute import device, forget_memory, threads
-from pipeline.estimate import SHARE, bytes_per_map, minutes, prepared, time_evaluations
+from pipeline.estimate import (
+    GPU_FLOPS,
+    SHARE,
+    Operations,
+    Speed,
+    Weights,
+    bytes_per_map,
+    count_operations,
+    gpu_minutes,
+    measure_weights,
+    minutes,
+    prepared,
+    time_evaluations,
+)
 from pipeline.models import build
 from pipeline.plan import check_transforms, rows_per_image
-from pipeline.registry import METHODS
-from stages.command import run
+from pipeline.registry import DATASETS, METHODS, Method
+from stages.command import guarded
 
-LINE = "{:<34} {:>8} {:>12} {:>12} {:>10} {:>10}"
+LINE = "{:<42} {:>9} {:>13} {:>13} {:>11} {:>12} {:>11}"
+SECTIONS = ("datasets", "models", "saliency")
+MOST_LINES = 60
+"""A longer grid gets a line for every model and method, over all datasets."""
+UNITS = {"minutes": 1, "hours": 60}
 CLASSES = 100
 """Of the models timed: how many there are makes no difference to speak of."""
 
 
-def main() -> None:
-    """Print a line for every cell, and the sum."""
+@dataclass(frozen=True)
+class Measured:
+    """What a model takes at a size: speed here, operations, weights, and bytes of a map by method."""
+
+    speed: Speed
+    operations: Operations
+    weights: Weights
+    map_bytes: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Line:
+    """What a cell, or several, takes."""
+
+    maps: int = 0
+    forwards: int = 0
+    gradients: int = 0
+    megabytes: float = 0.0
+    minutes: float = 0.0
+    gpu_minutes: float = 0.0
+
+    def __add__(self, other: Line) -> Line:
+        return Line(*(a + b for a, b in zip(vars(self).values(), vars(other).values(), strict=True)))
+
+    def written(self, name: str, unit: str) -> str:
+        """Return the line as it is printed, times in minutes or hours."""
+        in_unit = [time / UNITS[unit] for time in (self.minutes, self.gpu_minutes)]
+        times = [f"{time:,.1f}" if time >= 0.05 else "< 0.1" for time in in_unit]
+        counts = [f"{count:,}" for count in (self.maps, self.forwards, self.gradients)]
+        return LINE.format(name, *counts, f"{self.megabytes:,.1f}", *times)
+
+
+def main(profile: str | None) -> None:
+    """Print a line for every cell, the sum, what else is stored, and what is needed and not here."""
+    if profile:
+        params.use(profile)
     plan = params.read("plan", params.PlanSettings)
     check_transforms(plan)
     on = device()
-    settings = {
-        name: params.read(f"saliency.{name}", METHODS.find(name, "saliency").settings)
-        for name in params.names("saliency")
-    }
-    where = f"{on}, {threads()} threads" if on.type == "cpu" else str(on)
-    print(LINE.format("cell", "maps", "forwards", "gradients", "disk, MB", "minutes"))
-    sums = [0, 0, 0, 0.0, 0.0]
-    for dataset in params.names("datasets"):
+    methods = {name: METHODS.find(name, "saliency") for name in params.names("saliency")}
+    cells = [*product(params.names("datasets"), params.names("models"), methods)]
+    unit = "minutes" if len(cells) <= MOST_LINES else "hours"
+    print(LINE.format("cell", "maps", "forwards", "gradients", "maps, MB", f"{unit} here", f"GPU {unit}"))
+    total, weights = Line(), 0
+    measured: dict[tuple[str, int], Measured] = {}
+    grouped: dict[str, Line] = {}
+    for dataset, model in product(params.names("datasets"), params.names("models")):
         size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
-        rows = plan.images * rows_per_image(plan, size)
-        for model in params.names("models"):
-            classifier = build(params.read(f"models.{model}", params.ModelSettings), CLASSES, size, seed=0).to(on)
-            forget_memory()
-            speed = time_evaluations(prepared(classifier, size), size)
-            for name, own in settings.items():
-                cost = METHODS[name].cost(own)
-                disk = rows * bytes_per_map(METHODS[name], own, classifier, size) / 1e6
-                numbers = [rows, rows * cost.forward, rows * cost.gradient, disk, minutes(rows, cost, speed)]
-                sums = [total + number for total, number in zip(sums, numbers, strict=True)]
-                print(LINE.format(f"{dataset} {model} {name}", *_written(numbers)), flush=True)
-    print(LINE.format("all", *_written(sums)))
-    print(f"\nMinutes are for explaining here ({where}), one cell after the other: evaluations timed now on fresh "
-          f"weights, taken as {SHARE:.0%} of the time.\nTraining, predictions, scores and the start of every stage (a "
-          "few seconds) come on top. LIME asks about repeated samples once and may take less.")  # fmt: skip
+        if (model, size) not in measured:
+            measured[model, size] = _measure(model, size, methods)
+        recipe = params.recipe(dataset, params.read(f"models.{model}", params.ModelSettings), model)
+        frozen = recipe.backbone == "frozen"
+        weights += measured[model, size].weights.written(recipe.head, CLASSES, len(plan.checkpoints), frozen)
+        for name, line in _lines(model, size, plan, methods, measured[model, size]):
+            total += line
+            if len(cells) <= MOST_LINES:
+                print(line.written(f"{dataset} {model} {name}", unit), flush=True)
+            else:
+                grouped[f"{model} {name}"] = grouped.get(f"{model} {name}", Line()) + line
+    for name, line in grouped.items():
+        print(line.written(f"all datasets, {name}", unit))
+    print(total.written("all", unit))
+    where = f"{on}, {threads()} threads" if on.type == "cpu" else str(on)
+    sentences = [
+        f"{len(cells)} cells ({' x '.join(f'{len(params.names(section))} {section}' for section in SECTIONS)}):",
+        f"{total.megabytes / 1e3:,.1f} GB of maps, {weights / 1e9:,.1f} GB of weights.",
+        f"{unit.capitalize()} here are for explaining on {where}, one cell after the other: evaluations timed now on",
+        f"fresh weights, taken as {SHARE:.0%} of the time. GPU {unit} are counted, not measured: the evaluations'",
+        f"operations at an assumed {GPU_FLOPS / 1e12:g} TFLOP/s sustained in float32, and the same {SHARE:.0%}.",
+        *_training(),
+        "Predictions, scores and the start of every stage (a few seconds) come on top. LIME asks about repeated",
+        "samples once and may take less.",
+    ]
+    print(f"\n{textwrap.fill(' '.join(sentences), 118)}")
+    for needed in _missing():
+        print(needed)
 
 
-def _written(numbers: list[int | float]) -> list[str]:
-    *counts, disk, time = numbers
-    return [*(f"{count:,}" for count in counts), f"{disk:,.1f}", f"{time:,.1f}" if time >= 0.1 else "< 0.1"]
+def _measure(model: str, size: int, methods: dict[str, Method]) -> Measured:
+    settings = params.read(f"models.{model}", params.ModelSettings)
+    classifier = build(settings, CLASSES, size, seed=0).to(device())
+    weights = measure_weights(classifier)
+    prepared(classifier, size)
+    forget_memory()
+    map_bytes = {
+        name: bytes_per_map(method, params.read(f"saliency.{name}", method.settings), classifier, size)
+        for name, method in methods.items()
+    }
+    return Measured(time_evaluations(classifier, size), count_operations(classifier, size), weights, map_bytes)
+
+
+def _lines(
+    model: str, size: int, plan: params.PlanSettings, methods: dict[str, Method], measured: Measured
+) -> Iterator[tuple[str, Line]]:
+    for name, method in methods.items():
+        settings = params.read(f"saliency.{name}", method.settings)
+        images = plan.images if settings.images == "all" else settings.images
+        rows, cost = images * rows_per_image(plan, size), method.cost(settings)
+        yield name, Line(
+            rows, rows * cost.forward, rows * cost.gradient, rows * measured.map_bytes[name] / 1e6,
+            minutes(rows, cost, measured.speed), gpu_minutes(rows, cost, measured.operations),
+        )  # fmt: skip
+
+
+def _training() -> Iterator[str]:
+    """Say how many images training goes through, where params.yaml says how many there are."""
+    seen = {"frozen": 0, "trained": 0}
+    unknown = []
+    for dataset, model in product(params.names("datasets"), params.names("models")):
+        settings = params.read(f"models.{model}", params.ModelSettings)
+        recipe = params.recipe(dataset, settings, model)
+        images = params.read(f"datasets.{dataset}", dict).get("images")
+        if images is None:
+            unknown.append(dataset)
+        else:
+            seen[recipe.backbone] += images * recipe.epochs
+    yield f"Training shows at most {seen['frozen']:,} images to a frozen backbone (a forward pass each) and"
+    yield f"{seen['trained']:,} to a network that learns (about three)" + ("." if not unknown else "")
+    if unknown:
+        yield f"(not counted: {', '.join(dict.fromkeys(unknown))})."
+
+
+def _missing() -> Iterator[str]:
+    """Say which files the datasets and models need that are not here."""
+    for dataset in params.names("datasets"):
+        loader = DATASETS.find(params.read(f"datasets.{dataset}.loader", str), f"datasets.{dataset}.loader")
+        for needed in loader.missing(params.read(f"datasets.{dataset}", loader.settings)):
+            yield f"not here: {dataset}: {needed}"
+    for model in params.names("models"):
+        weights = params.read(f"models.{model}", params.ModelSettings).weights
+        if isinstance(weights, params.HubWeights):
+            yield f"not known: {model}: {weights.hub}, from timm's hub or its cache (HF_HOME)"
+        elif weights is not None and not Path(weights.file).exists():
+            source = f"downloaded from {weights.url}" if weights.url else "to be placed by hand"
+            yield f"not here: {model}: {weights.file}, {source}"
 
 
 if __name__ == "__main__":
-    run(main)
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--profile", help="a profile (profiles/<name>.yaml) in the place of params.yaml")
+    guarded(partial(main, parser.parse_args().profile))

@@ -1,0 +1,68 @@
+"""Lay our Table 1 and our accuracies beside the paper's, cell by cell. Not a stage of the graph: it runs nothing."""
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline import params, storage, tables
+from pipeline.comparison import Cell, compare, published
+from stages.command import run
+
+SECTIONS = ("datasets", "models", "saliency")
+FILE = storage.METRICS / "comparison.csv"
+
+
+def main() -> None:
+    """Print both tables, count what is missing and why, and write metrics/comparison.csv."""
+    file = storage.aggregate_file("cose")
+    ours = tables.read("cose", file) if file.exists() else pd.DataFrame()
+    table = compare(ours, why_missing)
+    storage.write_csv(FILE, table)
+    print("COSE in percent (SSIM, paper protocol): ours with its interval, the paper's, difference")
+    for line in table.itertuples():
+        name = f"{line.dataset} {line.model} {line.method}"
+        if pd.isna(line.ours):
+            print(f"{name:<52} {'-':>6} {'':>17} {line.published:6.2f}          {line.missing}")
+        else:
+            interval = "" if pd.isna(line.low) else f"[{line.low:.2f}, {line.high:.2f}]"
+            print(f"{name:<52} {line.ours:6.2f} {interval:>17} {line.published:6.2f} {line.difference:+8.2f}")
+    reasons = table["missing"].value_counts()
+    print(f"\n{len(table)} cells in the paper's Table 1, {len(table) - reasons.sum()} of them here (written to {FILE})")
+    for reason, count in reasons.items():
+        print(f"{count:>5} missing: {reason}")
+    _accuracies()
+
+
+def _accuracies() -> None:
+    file = storage.METRICS / "accuracy.csv"
+    theirs = published("accuracy")
+    ours = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["dataset", "model", "published"])
+    both = ours[ours["published"].notna()]
+    print(f"\nTest accuracy: {len(both)} of the paper's {len(theirs)} (metrics/accuracy.csv)")
+    for line in both.itertuples():
+        print(
+            f"{line.dataset + ' ' + line.model:<52} {line.accuracy:6.2f} {line.published:13.2f} {line.difference:+8.2f}"
+        )
+
+
+def why_missing(cell: Cell) -> str:
+    """Return the first thing on the way to a cell's number that is not there."""
+    dataset, model, method = cell
+    for section, name in zip(SECTIONS, cell, strict=True):
+        if name not in params.names(section):
+            return f"{name} is not among the {section} of {storage.PARAMS} (make params PROFILE=paper)"
+    steps: list[tuple[str, Path]] = [
+        ("prepared", storage.splits_file(dataset)),
+        ("trained", storage.training_metrics_file(dataset, model)),
+        ("predicted", storage.predictions_file(dataset, model)),
+        ("explained", storage.explanations_folder(dataset, model, method) / storage.INDEX),
+        ("scored", storage.scores_file(dataset, model, method)),
+    ]
+    for step, file in steps:
+        if not file.exists():
+            return f"not {step} yet (dvc repro)"
+    return "undefined, or not aggregated yet: metrics/cose.csv has its counts"
+
+
+if __name__ == "__main__":
+    run(main)
