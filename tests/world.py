@@ -14,7 +14,7 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("pipeline", "stages", "dvc.yaml", "params.yaml", "requirements.lock", ".dvcignore", ".gitignore")
+COPIED = ("pipeline", "stages", "profiles", "dvc.yaml", "params.yaml", "requirements.lock", ".dvcignore", ".gitignore")
 
 
 def folder_of_pictures(root: Path, per_class: int, classes: tuple[str, ...] = ("dark", "light")) -> Path:
@@ -94,7 +94,7 @@ def small_params(world: World, pictures: Path) -> dict[str, Any]:
     params["datasets"] = {
         "pictures": {
             "loader": "image_folder", "source": str(pictures), "image_size": 32,
-            "split": {"validation": 0.2, "test": 0.3},
+            "boxes": None, "split": {"validation": 0.2, "test": 0.3},
         }
     }  # fmt: skip
     params["training"] = {"pictures": params["training"]["digits"] | {"epochs": 10, "warmup_steps": 2}}
