@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import params, storage, tables
+from pipeline import needs, params, storage, tables
 from pipeline.comparison import Cell, compare, published
 from stages.command import run
 
@@ -51,16 +51,16 @@ def why_missing(cell: Cell) -> str:
     for section, name in zip(SECTIONS, cell, strict=True):
         if name not in params.names(section):
             return f"{name} is not among the {section} of {storage.PARAMS} (make params PROFILE=paper)"
-    steps: list[tuple[str, Path]] = [
-        ("prepared", storage.splits_file(dataset)),
-        ("trained", storage.training_metrics_file(dataset, model)),
-        ("predicted", storage.predictions_file(dataset, model)),
-        ("explained", storage.explanations_folder(dataset, model, method) / storage.INDEX),
-        ("scored", storage.scores_file(dataset, model, method)),
+    steps: list[tuple[str, Path, list[str]]] = [
+        ("prepared", storage.splits_file(dataset), needs.of_dataset(dataset)),
+        ("trained", storage.training_metrics_file(dataset, model), needs.of_model(model)),
+        ("predicted", storage.predictions_file(dataset, model), []),
+        ("explained", storage.explanations_folder(dataset, model, method) / storage.INDEX, []),
+        ("scored", storage.scores_file(dataset, model, method), []),
     ]
-    for step, file in steps:
+    for step, file, missing in steps:
         if not file.exists():
-            return f"not {step} yet (dvc repro)"
+            return f"not {step} yet (dvc repro)" + (f"; not here: {missing[0]}" if missing else "")
     return "undefined, or not aggregated yet: metrics/cose.csv has its counts"
 
 

@@ -8,9 +8,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from itertools import product
-from pathlib import Path
 
-from pipeline import params
+from pipeline import needs, params
 from pipeline.compute import device, forget_memory, threads
 from pipeline.estimate import (
     GPU_FLOPS,
@@ -28,7 +27,7 @@ from pipeline.estimate import (
 )
 from pipeline.models import build
 from pipeline.plan import check_transforms, rows_per_image
-from pipeline.registry import DATASETS, METHODS, Method
+from pipeline.registry import METHODS, Method
 from stages.command import guarded
 
 LINE = "{:<42} {:>9} {:>13} {:>13} {:>11} {:>12} {:>11}"
@@ -164,17 +163,13 @@ def _training() -> Iterator[str]:
 
 def _missing() -> Iterator[str]:
     """Say which files the datasets and models need that are not here."""
-    for dataset in params.names("datasets"):
-        loader = DATASETS.find(params.read(f"datasets.{dataset}.loader", str), f"datasets.{dataset}.loader")
-        for needed in loader.missing(params.read(f"datasets.{dataset}", loader.settings)):
-            yield f"not here: {dataset}: {needed}"
-    for model in params.names("models"):
-        weights = params.read(f"models.{model}", params.ModelSettings).weights
+    for section, missing_of in (("datasets", needs.of_dataset), ("models", needs.of_model)):
+        for name in params.names(section):
+            yield from (f"not here: {name}: {file}" for file in missing_of(name))
+    for name in params.names("models"):
+        weights = params.read(f"models.{name}", params.ModelSettings).weights
         if isinstance(weights, params.HubWeights):
-            yield f"not known: {model}: {weights.hub}, from timm's hub or its cache (HF_HOME)"
-        elif weights is not None and not Path(weights.file).exists():
-            source = f"downloaded from {weights.url}" if weights.url else "to be placed by hand"
-            yield f"not here: {model}: {weights.file}, {source}"
+            yield f"not known: {name}: {weights.hub}, from timm's hub or its cache (HF_HOME)"
 
 
 if __name__ == "__main__":
