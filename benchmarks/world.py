@@ -91,7 +91,7 @@ def make_world(name: str, side: int, images: int, folder: Path) -> World:
         save_state(build(settings, CLASSES, side, number), folder / f"{state}.safetensors")
     model.to(device())
     pictures = dict(enumerate(pixels))
-    predictions = predict(model, folder, plan, splits, pictures, EPOCHS)
+    predictions = predict(model, folder, plan, splits, pictures, {})
     return World(name, folder, model, plan, predictions, pictures, side)
 
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import importlib
-import socket
 import tarfile
 import tempfile
 import zipfile
@@ -17,7 +16,6 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from http.client import HTTPException
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, TypeVar
 
@@ -27,6 +25,7 @@ from scipy.io import loadmat
 
 from pipeline import storage
 from pipeline.compute import threads
+from pipeline.download import download
 from pipeline.errors import UserError
 from pipeline.images import open_image
 from pipeline.parallel import in_order
@@ -36,8 +35,6 @@ from pipeline.startup import without_compiler
 Task = TypeVar("Task")
 Result = TypeVar("Result")
 
-PATIENCE = 60.0
-"""Seconds after which a download that brings nothing is given up."""
 TARS = (".tar", ".tar.gz", ".tgz")
 DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
 """What unpacking raises for an archive that is cut short or garbled (or a disk that is full)."""
@@ -141,25 +138,12 @@ def _verified(root: Path, archive: Archive, alternative: str) -> Path:
     if file.is_file():
         _check_sum(file, archive, "remove or replace it")
         return file
-    try:
-        with storage.whole(file) as draft:
-            _download(archive.url, draft)
-            _check_sum(draft, archive, f"place the right one at {file}", shown=archive.url)
-    except (OSError, RuntimeError, ValueError, HTTPException) as error:
-        raise UserError(
-            f"{file}: there is no such file, and it could not be downloaded ({_reason(error)}); "
-            f"allowed in {root}: the file {archive.name} from {archive.url}{alternative}"
-        ) from None
+    download(
+        archive.url, file,
+        lambda draft: _check_sum(draft, archive, f"place the right one at {file}", shown=archive.url),
+        f"allowed in {root}: the file {archive.name} from {archive.url}{alternative}",
+    )  # fmt: skip
     return file
-
-
-def _download(url: str, file: Path) -> None:
-    waiting = socket.getdefaulttimeout()
-    socket.setdefaulttimeout(PATIENCE)
-    try:
-        torchvision_datasets(".utils").download_url(url, file.parent, file.name)
-    finally:
-        socket.setdefaulttimeout(waiting)
 
 
 def _check_sum(file: Path, archive: Archive, remedy: str, shown: str = "") -> None:

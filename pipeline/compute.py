@@ -128,7 +128,8 @@ def forget_memory() -> None:
     _most = None
 
 
-def _out_of_memory(error: BaseException) -> bool:
+def out_of_memory(error: BaseException) -> bool:
+    """Say whether an error means that memory ran out, on whatever device."""
     import torch
 
     in_words = isinstance(error, RuntimeError) and any(sign in str(error) for sign in OUT_OF_MEMORY)
@@ -155,7 +156,7 @@ def with_smaller_batches(work: Callable[[], Result], image_size: int, on: torch.
         try:
             return work()
         except Exception as error:
-            if not _out_of_memory(error):
+            if not out_of_memory(error):
                 raise
         # Only here, where the error and with it everything that the failed work held is gone.
         if size == 1:

@@ -52,6 +52,7 @@ def encode_mask(inside: npt.NDArray[np.bool_], size: tuple[int, int], source: st
     height, width = inside.shape
     if (width, height) != size:
         raise UserError(
-            f"{source}: found a mask of {width} by {height} pixels; allowed: {size[0]} by {size[1]}, as its image"
+            f"{source}: found a mask of {width} by {height} pixels; allowed: {size[0]} by {size[1]}, as its image "
+            "(or `masks: false`, to do without)"
         )
     return encode_png(np.where(inside, 255, 0).astype(np.uint8)) if inside.any() else None

@@ -1,8 +1,9 @@
 """The file of a cell's maps.
 
 One NumPy array file (format 1.0): (rows, h, w) in C order, little endian, in the type that the method declares; map
-number i belongs to row i of the plan and to line i of the index. float16 holds maps in [0, 1] to 2**-11; int8 holds
-ternary maps. A class activation map is stored as small as its layer is and enlarged when it is read (`enlarge`).
+number i belongs to line i of the index. uint8 holds maps in [0, 1] as their square roots in 255 steps, which keeps
+apart the many small values of a gradient's map; int8 holds ternary maps, float16 and float32 the values themselves.
+A class activation map is stored as small as its layer is and enlarged when it is read (`enlarge`).
 
 Maps are written and read one by one, so that memory does not grow with their number. `numpy.load` reads them too.
 """

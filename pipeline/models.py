@@ -24,7 +24,7 @@ from pipeline import cam_layer
 from pipeline.cam_layer import CamLayer
 from pipeline.errors import UserError, unknown_name
 from pipeline.images import Pixels
-from pipeline.params import AUTO, HubWeights, ModelSettings
+from pipeline.params import AUTO, NetworkSettings
 from pipeline.randomness import stream_seed
 from pipeline.startup import without_compiler
 from pipeline.storage import whole
@@ -56,7 +56,7 @@ class Classifier(nn.Module):
     mean: torch.Tensor
     std: torch.Tensor
 
-    def __init__(self, network: nn.Module, settings: ModelSettings, cam: CamLayer | None = None) -> None:
+    def __init__(self, network: nn.Module, settings: NetworkSettings, cam: CamLayer | None = None) -> None:
         """Wrap a network.
 
         Args:
@@ -149,10 +149,9 @@ class Classifier(nn.Module):
         return kept[0]
 
 
-def _normalization(settings: ModelSettings) -> tuple[Any, Any]:
+def _normalization(settings: NetworkSettings) -> tuple[Any, Any]:
     """Return mean and deviation, timm's where params.yaml leaves them to it."""
-    name = settings.weights.hub if isinstance(settings.weights, HubWeights) else settings.architecture
-    described = timm.get_pretrained_cfg(name) if AUTO in (settings.mean, settings.std) else None
+    described = timm.get_pretrained_cfg(settings.architecture) if AUTO in (settings.mean, settings.std) else None
     return (
         described.mean if described is not None and settings.mean == AUTO else settings.mean,
         described.std if described is not None and settings.std == AUTO else settings.std,
@@ -196,7 +195,9 @@ def seeded(seed: int) -> Iterator[None]:
         yield
 
 
-def build(settings: ModelSettings, classes: int, image_size: int, seed: int, head: tuple[int, ...] = ()) -> Classifier:
+def build(
+    settings: NetworkSettings, classes: int, image_size: int, seed: int, head: tuple[int, ...] = ()
+) -> Classifier:
     """Build a model with fresh weights.
 
     Args:
@@ -214,13 +215,10 @@ def build(settings: ModelSettings, classes: int, image_size: int, seed: int, hea
             not exist.
     """
     check_architecture(settings.architecture, "params.yaml: models: architecture")
-    arguments = dict(settings.arguments)
-    configuration = timm.get_pretrained_cfg(settings.architecture)
-    if configuration is not None and configuration.fixed_input_size:
-        arguments.setdefault("img_size", image_size)
+    options = arguments(settings, image_size)
     with seeded(stream_seed(seed, "weights")):
         try:
-            network = timm.create_model(settings.architecture, pretrained=False, num_classes=classes, **arguments)
+            network = timm.create_model(settings.architecture, pretrained=False, num_classes=classes, **options)
         except (TypeError, ValueError, AssertionError, RuntimeError) as error:
             raise UserError(
                 f"params.yaml: models: arguments: found {settings.arguments}; timm's {settings.architecture} does not "
@@ -234,9 +232,19 @@ def build(settings: ModelSettings, classes: int, image_size: int, seed: int, hea
     ).eval()
 
 
+def arguments(settings: NetworkSettings, image_size: int) -> dict[str, Any]:
+    """Return what timm's constructor is given: the user's arguments, and the image size where it wants to know."""
+    configuration = timm.get_pretrained_cfg(settings.architecture)
+    sized = configuration is not None and configuration.fixed_input_size
+    return ({"img_size": image_size} if sized else {}) | settings.arguments
+
+
 def check_architecture(name: str, where: str) -> None:
-    """Raise a `UserError` for a name that timm does not know."""
-    if not timm.is_model(name):
+    """Raise a `UserError` for a name that timm does not know, or knows no such weights of."""
+    bare, _, tag = name.partition(".")
+    if timm.is_model(bare) and tag and not timm.is_model_pretrained(name):
+        raise unknown_name(where, f"kind of weights of {bare}", name, timm.list_pretrained(f"{bare}.*"))
+    if not timm.is_model(bare):
         raise unknown_name(where, "timm model", name, difflib.get_close_matches(name, timm.list_models(), n=5))
 
 

@@ -95,12 +95,6 @@ class PlanSettings(Settings):
     checkpoints: Percents
 
 
-class HubWeights(Settings):
-    """Weights that timm brings, such as ``resnet50.tv_in1k``: any name of ``timm.list_pretrained()``."""
-
-    hub: str
-
-
 class FileWeights(Settings):
     """Weights in a file, whoever wrote it, and how its names become timm's.
 
@@ -125,16 +119,16 @@ class FileWeights(Settings):
     names: Literal["timm", "convnext", "swin", "torchvision_swin", "torchvision_vit"]
 
 
-TAGGED: dict[str, type[Settings]] = {"<hub>": HubWeights, "<file>": FileWeights}
+TAGGED: dict[str, type[Settings] | None] = {"<timm>": None, "<file>": FileWeights}
 """What pydantic puts into the place of an error where one of several types was chosen; no part of a key."""
 
 
 def _which_weights(value: Any) -> str:
-    return "<hub>" if isinstance(value, HubWeights) or (isinstance(value, dict) and "hub" in value) else "<file>"
+    return "<timm>" if isinstance(value, str) else "<file>"
 
 
 Weights = Annotated[
-    Annotated[HubWeights, Tag("<hub>")] | Annotated[FileWeights, Tag("<file>")], Discriminator(_which_weights)
+    Annotated[Literal["timm"], Tag("<timm>")] | Annotated[FileWeights, Tag("<file>")], Discriminator(_which_weights)
 ]
 AUTO = "auto"
 """Stands for what timm says of an architecture."""
@@ -142,30 +136,39 @@ State = Annotated[str, Field(pattern=r"^(trained|epoch_\d{3,})$")]
 """A state of a user's model: `trained`, or a checkpoint by the epoch that it was taken after, such as `epoch_005`."""
 
 
-class ModelSettings(Settings):
+class NetworkSettings(Settings):
     """A timm architecture, how pictures are brought to it, and where its class activation maps are read.
 
     Attributes:
-        architecture: a name of ``timm.list_models()``.
+        architecture: a name of ``timm.list_models()``, or of ``timm.list_pretrained()``, such as ``resnet50.tv_in1k``.
         arguments: for timm's constructor.
-        weights: what training starts from; None for fresh weights.
         crop_fraction: part of the resized picture that is kept.
         mean: of the pictures' channels, or ``auto``.
         std: deviation likewise.
         cam_layer: path of the layer whose output makes class activation maps, or ``auto``.
         cam_layout: how that output is laid out, or ``auto``.
-        recipes: by dataset, what is trained otherwise than ``training`` says.
-        checkpoints: by dataset, the user's own weights by state; they stand in for training.
     """
 
     architecture: str
     arguments: dict[str, Any]
-    weights: Weights | None
     crop_fraction: Annotated[float, Field(gt=0, le=1)]
     mean: Channels | Literal["auto"]
     std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(_as_tuple)] | Literal["auto"]
     cam_layer: str
     cam_layout: Literal["auto", "channels_first", "channels_last", "tokens"]
+
+
+class ModelSettings(NetworkSettings):
+    """A network, and how it comes to its weights.
+
+    Attributes:
+        weights: what training starts from: None for fresh weights, ``timm`` for those that timm has for the
+            architecture, or a file.
+        recipes: by dataset, what is trained otherwise than ``training`` says.
+        checkpoints: by dataset, the user's own weights by state; they stand in for training.
+    """
+
+    weights: Weights | None
     recipes: dict[str, dict[str, Any]]
     checkpoints: dict[str, dict[State, FileWeights]]
 
@@ -251,13 +254,14 @@ def profiles() -> list[str]:
 def profile_file(name: str) -> Path:
     """Return the file of a profile; an unknown name is a `UserError`."""
     if name not in profiles():
-        raise unknown_name(str(storage.PROFILES), "profile", name, profiles())
+        raise unknown_name(str(storage.PROFILES), "profile", name, ["default", *profiles()])
     return storage.profile_file(name)
 
 
 def use(profile: str) -> None:
     """Read a profile in the place of params.yaml from now on; nothing is written."""
-    storage.PARAMS = profile_file(profile)
+    if profile != "default":
+        storage.PARAMS = profile_file(profile)
 
 
 @cache
@@ -285,7 +289,10 @@ def explain_error(where: str, error: ValidationError, known: dict[str, Any] | No
     if first["type"] == "missing":
         return UserError(f"{storage.PARAMS}: {key}: missing; every key has to be written out")
     found = first["input"]
-    message = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
+    message = re.sub(r"dictionary( or instance of \w+)?", "mapping", message)
+    if first["type"] == "string_type" and isinstance(found, int | float):
+        message += ", in quotes"
     return UserError(f"{storage.PARAMS}: {key}: found {found!r}; allowed: {message[:1].lower()}{message[1:]}")
 
 
@@ -321,7 +328,7 @@ def _fields_at(kind: Any, error: ValidationError) -> dict[str, Any] | None:
         fields = getattr(kind, "model_fields", {})
         if part in fields:
             kind = fields[part].annotation
-        kind = TAGGED.get(str(part), kind)
+        kind = TAGGED.get(str(part)) or kind
     return getattr(kind, "model_fields", None)
 
 
@@ -351,6 +358,13 @@ def read(key: str, kind: Any) -> Any:
     return check(key, kind, _lookup(key))
 
 
+def network(model: str) -> NetworkSettings:
+    """Return what the stages behind training need of a model, key by key: how it was trained is not their business."""
+    values = {key: read(f"models.{model}.{key}", Any) for key in NetworkSettings.model_fields}
+    settings: NetworkSettings = check(f"models.{model}", NetworkSettings, values)
+    return settings
+
+
 def recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettings:
     """Return how a model is trained on a dataset: the dataset's recipe, changed where the model has its own values.
 
@@ -361,16 +375,17 @@ def recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettings:
 
     Returns:
         The recipe, checked.
+
+    Raises:
+        UserError: a value does not fit, or the model has a head of its own, which belongs to the dataset.
     """
     own = model.recipes.get(dataset, {})
-    where = f"models.{name}.recipes.{dataset}" if own else f"training.{dataset}"
-    return check(where, TrainingSettings, {**read(f"training.{dataset}", dict), **own})
-
-
-def recipe_value(dataset: str, model: ModelSettings, key: str, kind: Any) -> Any:
-    """Return one value of such a recipe; a stage that reads one need not run again when the others change."""
-    own = model.recipes.get(dataset, {})
-    return check(f"recipes.{dataset}.{key}", kind, own[key]) if key in own else read(f"training.{dataset}.{key}", kind)
+    where = f"models.{name}.recipes.{dataset}"
+    if "head" in own:
+        raise UserError(f"{storage.PARAMS}: {where}.head: found {own['head']!r}; allowed: in training.{dataset} alone, "
+                        "for all models")  # fmt: skip
+    settings: TrainingSettings = check(f"training.{dataset}", TrainingSettings, read(f"training.{dataset}", dict))
+    return check(where, TrainingSettings, settings.model_dump() | own) if own else settings
 
 
 def _lookup(key: str) -> Any:

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.compute import threads
+from pipeline.errors import UserError
 from pipeline.images import Pixels, decode_images
 from pipeline.parallel import in_order
 from pipeline.tables import read
@@ -45,10 +46,15 @@ class Pictures(Mapping[int, Pixels]):
         def decode(chunk: list[int]) -> Pixels:
             return decode_images(read("images", path, chunk)["encoded"], size, crop_fraction, str(path))
 
-        with closing(in_order(decode, chunks, threads())) as decoded:
-            for pictures in decoded:
-                self._file.write(pictures.tobytes())
-        self._file.flush()
+        try:
+            with closing(in_order(decode, chunks, threads())) as decoded:
+                for pictures in decoded:
+                    self._file.write(pictures.tobytes())
+            self._file.flush()
+        except OSError as error:
+            gigabytes = len(wanted) * self._bytes / 1e9
+            raise UserError(f"{tempfile.gettempdir()}: {len(wanted)} decoded images ({gigabytes:.1f} GB) could not be "
+                            f"kept there ({error.strerror}); allowed: one with room (TMPDIR)") from None  # fmt: skip
 
     def __getitem__(self, image: int) -> Pixels:
         # Reads from several threads share no position in the file.

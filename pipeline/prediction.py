@@ -21,7 +21,7 @@ from pipeline.rows import Inputs, Part, States, parts, states
 
 def predict(
     model: Classifier, weights: Path, plan: pd.DataFrame, splits: pd.DataFrame, pictures: Mapping[int, Pixels],
-    epochs: int,
+    checkpoints: Mapping[int, str],
 ) -> pd.DataFrame:  # fmt: skip
     """Predict the class of every row.
 
@@ -31,12 +31,12 @@ def predict(
         plan: the table ``plan``.
         splits: the table ``splits``, for the labels.
         pictures: the unperturbed images, uint8 (H, W, 3), by their number.
-        epochs: of the whole training, to find the checkpoints.
+        checkpoints: name of the state at each percent of the training that the plan asks for.
 
     Returns:
         The table ``predictions`` (see `pipeline.tables`).
     """
-    row_states = states(plan, epochs)
+    row_states = states(plan, checkpoints)
     inputs = Inputs(plan, pictures)
     on = model.mean.device
     prepared = States(model, weights, inputs.side)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import pandas as pd
 from pipeline.errors import UserError
 from pipeline.fusion import fold, foldable, lay_out
 from pipeline.images import Pixels
-from pipeline.models import RANDOM, TRAINED, Classifier, checkpoint_epochs, load_state, state_name
+from pipeline.models import RANDOM, TRAINED, Classifier, load_state
 from pipeline.transforms import apply_each
 
 
@@ -33,12 +33,10 @@ class Part:
     positions: npt.NDArray[np.int64]
 
 
-def in_states(plan: pd.DataFrame, epochs: int, had: Collection[str] | None) -> pd.DataFrame:
-    """Return the rows of a plan without checkpoints that a model does not have; None for a model that has them all."""
-    if had is None:
-        return plan
-    chosen = [state in (TRAINED, RANDOM, *had) for state in states(plan, epochs)]
-    return plan[chosen].reset_index(drop=True)
+def in_states(plan: pd.DataFrame, checkpoints: Mapping[int, str]) -> pd.DataFrame:
+    """Return the rows of a plan without checkpoints that a model does not have; see `states`."""
+    had = plan["progress"].isin(list(checkpoints))
+    return plan[(plan["kind"] != "checkpoint") | had].reset_index(drop=True)
 
 
 def in_first(
@@ -66,12 +64,10 @@ def in_first(
     return known[chosen].reset_index(drop=True), predictions[chosen].reset_index(drop=True)
 
 
-def states(plan: pd.DataFrame, epochs: int) -> list[str]:
-    """Return the name of the model state of every row, given the epochs of the whole training."""
-    percents = tuple(int(percent) for percent in plan["progress"].dropna().unique())
-    at = {percent: state_name(epoch) for percent, epoch in checkpoint_epochs(percents, epochs).items()}
+def states(plan: pd.DataFrame, checkpoints: Mapping[int, str]) -> list[str]:
+    """Return the name of the model state of every row, given that of the checkpoint at each percent of the training."""
     return [
-        at[int(row.progress)] if row.kind == "checkpoint" else RANDOM if row.kind == "random" else TRAINED
+        checkpoints[int(row.progress)] if row.kind == "checkpoint" else RANDOM if row.kind == "random" else TRAINED
         for row in plan.itertuples()
     ]
 

@@ -67,6 +67,10 @@ def models_folder(dataset: str, model: str) -> Path:
     return Path("data/models") / dataset / model
 
 
+STATES = "states.json"
+"""File in the folder of a model's weights that says which checkpoints there are, and where the weights are from."""
+
+
 def predictions_file(dataset: str, model: str) -> Path:
     """Return the table of the predicted class of every row."""
     return Path("data/predictions") / dataset / f"{model}.parquet"

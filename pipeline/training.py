@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 from tqdm import tqdm
 
-from pipeline.compute import batch_size, threads
+from pipeline.compute import batch_size, out_of_memory, threads, with_smaller_batches
 from pipeline.errors import UserError
 from pipeline.images import Pixels
 from pipeline.models import Classifier, seeded
@@ -90,11 +90,17 @@ def _batchwise(
     model: Classifier, evaluated: Callable[[torch.Tensor], torch.Tensor], split: Split, precision: str
 ) -> torch.Tensor:
     """Return what the model, or a part of it, gives for all images of a split: float32, on the CPU."""
-    on, size = model.mean.device, batch_size(split.images.shape[1], model.mean.device)
-    with torch.inference_mode(), _in_precision(on, precision):
-        parts = [
-            evaluated(model.normalize(split.images[i : i + size])).float().cpu() for i in range(0, len(split), size)
-        ]
+    on, side = model.mean.device, split.images.shape[1]
+    parts: list[torch.Tensor] = []
+
+    def next_part() -> torch.Tensor:
+        start = sum(map(len, parts))
+        images = split.images[start : start + batch_size(side, on)]
+        with torch.inference_mode(), _in_precision(on, precision):
+            return evaluated(model.normalize(images)).float().cpu()
+
+    while sum(map(len, parts)) < len(split):
+        parts.append(with_smaller_batches(next_part, side, on))
     return torch.cat(parts)
 
 
@@ -201,11 +207,22 @@ def _train_epoch(learner: Learner, step: int, rng: np.random.Generator) -> tuple
             warm = min(1.0, number / (settings.warmup_steps + 1))
             for group, rate in zip(optimizer.param_groups, rates, strict=True):
                 group["lr"] = rate * warm
-            losses.append(learner.step(inputs, labels))
+            losses.append(_within_memory(learner, inputs, labels))
     for group, rate in zip(optimizer.param_groups, rates, strict=True):
         group["lr"] = rate
     learner.model.eval()
     return float(np.mean(losses)), len(losses)
+
+
+def _within_memory(learner: Learner, inputs: Pixels | torch.Tensor, labels: Labels) -> float:
+    try:
+        return learner.step(inputs, labels)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+    # A smaller batch would be another training, so it is the user's to choose.
+    raise UserError(f"training: memory ran out on {learner.model.mean.device} for a batch of {len(labels)} images; "
+                    "allowed: a smaller batch_size, precision bfloat16, or a larger device")  # fmt: skip
 
 
 def train(

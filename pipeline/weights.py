@@ -12,6 +12,7 @@ import pickle
 import re
 from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from pipeline.errors import UserError, nearest
-from pipeline.models import Classifier
-from pipeline.params import FileWeights, HubWeights, ModelSettings
+from pipeline.download import download
+from pipeline.errors import UserError
+from pipeline.models import Classifier, arguments
+from pipeline.params import FileWeights, ModelSettings
 from pipeline.startup import without_compiler
 
 with without_compiler():
@@ -72,13 +74,17 @@ NAMES: dict[str, list[tuple[str, str | Callable[[re.Match[str]], str]]]] = {
 """Whose names, and what makes timm's of them: patterns replaced one after the other."""
 
 
-def load_pretrained(model: Classifier, settings: ModelSettings, name: str) -> None:
+def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int, name: str) -> str | None:
     """Give a model's backbone the weights that its entry names; its classifier stays fresh.
 
     Args:
         model: with fresh weights.
         settings: its entry in params.yaml; without weights nothing happens.
+        image_size: side of its input in pixels.
         name: its name there, for messages.
+
+    Returns:
+        Where the weights are from, with a file's checksum; None for nowhere.
 
     Raises:
         UserError: the weights cannot be had, are not those that were asked for, or do not fit; one line.
@@ -86,42 +92,43 @@ def load_pretrained(model: Classifier, settings: ModelSettings, name: str) -> No
     where = f"params.yaml: models.{name}.weights"
     own, classifier = model.network.state_dict(), model.classifier_weights()
     backbone = {key: tensor for key, tensor in own.items() if key not in classifier}
-    if isinstance(settings.weights, HubWeights):
-        found = from_hub(settings.weights.hub, settings, where)
-        backbone = _fitting(found, backbone, (), settings.weights.hub)
-    elif isinstance(settings.weights, FileWeights):
-        backbone = from_file(settings.weights, backbone, where)
+    if settings.weights is None:
+        return None
+    if isinstance(settings.weights, FileWeights):
+        backbone, origin = from_file(settings.weights, backbone, where)
+    else:
+        backbone = _fitting(from_timm(settings, image_size, where), backbone, (), settings.architecture)
+        origin = f"timm's {settings.architecture}"
     model.network.load_state_dict(own | backbone)
     model.remembered.clear()
+    return origin
 
 
-def load_own(model: Classifier, settings: FileWeights, where: str) -> None:
+def load_own(model: Classifier, settings: FileWeights, where: str) -> str:
     """Give a model all the weights of a user's checkpoint, its classifier included; see `load_pretrained`."""
-    model.network.load_state_dict(from_file(settings, model.network.state_dict(), where))
+    state, origin = from_file(settings, model.network.state_dict(), where)
+    model.network.load_state_dict(state)
     model.remembered.clear()
+    return origin
 
 
-def from_hub(hub: str, settings: ModelSettings, where: str) -> State:
-    """Return the backbone's weights as timm brings them, from its cache or the network."""
-    architecture, _, _ = hub.partition(".")
-    if not timm.is_model_pretrained(hub):
-        known = timm.list_pretrained(f"{settings.architecture}.*")
-        raise UserError(f"{where}.hub: timm has no weights called {hub!r}{nearest(hub, known)} (known for "
-                        f"{settings.architecture}: {', '.join(known) or 'none'})")  # fmt: skip
-    if architecture != settings.architecture.partition(".")[0]:
-        raise UserError(f"{where}.hub: found {hub!r}; allowed: weights of {settings.architecture}")
+def from_timm(settings: ModelSettings, image_size: int, where: str) -> State:
+    """Return the backbone's weights as timm brings them, from its cache or the network, fitted to the image size."""
+    name = settings.architecture
+    if not timm.is_model_pretrained(name):
+        raise UserError(f"{where}: found 'timm', which has no weights for {name}; allowed: null or a file")
     try:
-        network = timm.create_model(hub, pretrained=True, num_classes=0, **settings.arguments)
+        network = timm.create_model(name, pretrained=True, num_classes=0, **arguments(settings, image_size))
     except Exception as error:  # whatever the network and its libraries raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{where}.hub: {hub} could not be brought ({type(error).__name__}: {reason}); allowed: a network, a cache "
-            "filled elsewhere (HF_HOME), or a file (docs/paper.md)"
+            f"{where}: timm's {name} could not be brought ({type(error).__name__}: {reason}); allowed: a network, a "
+            "cache filled elsewhere (HF_HOME), or a file (docs/paper.md)"
         ) from None
     return dict(network.state_dict())
 
 
-def from_file(settings: FileWeights, own: Mapping[str, torch.Tensor], where: str) -> State:
+def from_file(settings: FileWeights, own: Mapping[str, torch.Tensor], where: str) -> tuple[State, str]:
     """Return a model's weights with those of a file in their places.
 
     Args:
@@ -129,57 +136,47 @@ def from_file(settings: FileWeights, own: Mapping[str, torch.Tensor], where: str
         own: the weights that the model has, and that those of ``settings.fresh`` keep.
         where: their key in params.yaml, for messages.
 
+    Returns:
+        The weights by timm's names, and the file with its checksum.
+
     Raises:
         UserError: see `load_pretrained`.
-    """
-    path = bring(settings, where)
-    state = _go_down(read(path), settings.inside, path)
-    return {**own, **_fitting(rename(state, settings, str(path)), own, settings.fresh, str(path))}
-
-
-def bring(settings: FileWeights, where: str) -> Path:
-    """Return the path of a file of weights, downloaded where it is missing, once its checksum is right.
-
-    Raises:
-        UserError: it is missing and has no address or cannot be downloaded, or its checksum is another one.
     """
     path = Path(settings.file)
     if not path.exists():
         if settings.url is None:
             raise UserError(f"{where}.file: there is no file {path}; place it there, or write its url")
-        _download(settings.url, path, settings.sha256, where)
-    found = _sha256(path)
-    if settings.sha256 is None:
-        print(f"{path}: its SHA-256 is {found}; write it as {where.removeprefix('params.yaml: ')}.sha256 to hold it")
-    elif not found.startswith(settings.sha256):
-        raise UserError(f"{path}: found SHA-256 {found} ({path.stat().st_size} bytes); allowed: {settings.sha256} "
-                        f"({where}.sha256); the file is cut short or another one: replace or remove it")  # fmt: skip
-    return path
+        check = partial(_usable, settings=settings, where=where, shown=settings.url)
+        download(settings.url, path, check, f"place it there by hand ({where})")
+    found = check_sum(path, settings.sha256, f"{where}.sha256")
+    state = _go_down(read(path), settings.inside, path)
+    fitting = _fitting(rename(state, settings, str(path)), own, settings.fresh, str(path))
+    return {**own, **fitting}, f"{path}, SHA-256 {found}"
 
 
-def _download(url: str, path: Path, sha256: str | None, where: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        torch.hub.download_url_to_file(url, str(path), hash_prefix=sha256, progress=False)
-    except (OSError, RuntimeError, ValueError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(f"{where}.file: there is no file {path}, and {url} could not be downloaded ({reason}); place "
-                        "it there by hand") from None  # fmt: skip
+def _usable(path: Path, settings: FileWeights, where: str, shown: str) -> None:
+    check_sum(path, settings.sha256, f"{where}.sha256", shown)
+    read(path, shown)
 
 
-def _sha256(path: Path) -> str:
+def check_sum(path: Path, allowed: str | None, where: str, shown: str = "") -> str:
+    """Return a file's SHA-256; one that does not begin as it should is a `UserError`."""
     with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if allowed is not None and not found.startswith(allowed):
+        raise UserError(f"{shown or path}: found SHA-256 {found} ({path.stat().st_size} bytes); allowed: {allowed} "
+                        f"({where}); the file is cut short or another one: replace or remove it")  # fmt: skip
+    return found
 
 
-def read(path: Path) -> Any:
-    """Return what a file of weights holds, without running any code that is in it.
+def read(path: Path, shown: str = "") -> Any:
+    """Return what a file of weights holds, without running any code that is in it; errors may call it otherwise.
 
     Raises:
         UserError: it is no such file, is cut short, or holds more than tensors and plain values.
     """
     try:
-        if path.suffix == ".safetensors":
+        if (shown or str(path)).endswith(".safetensors"):
             return load_file(path)
         # Training programs keep their arguments beside the weights; the type has no code of its own.
         with torch.serialization.safe_globals([argparse.Namespace]):
@@ -188,10 +185,12 @@ def read(path: Path) -> Any:
         reason = " ".join(str(error).split())
         culprit = re.search(r"GLOBAL (\S+) was not", reason)
         held = f"an object of type {culprit[1]}" if culprit else reason[:200]
-        raise UserError(f"{path}: found {held}, which is not read because it might run code; allowed: a file of "
-                        "tensors (torch.save(model.state_dict(), ...) or safetensors)") from None  # fmt: skip
+        raise UserError(f"{shown or path}: found {held}, which is not read because it might run code; allowed: a "
+                        "file of tensors (torch.save(model.state_dict(), ...) or safetensors)") from None  # fmt: skip
     except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: not a readable file of weights ({' '.join(str(error).split())[:200]})") from None
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{shown or path}: not a readable file of weights ({reason}); it may be cut short: replace or "
+                        "remove it") from None  # fmt: skip
 
 
 def _go_down(content: Any, keys: Iterable[str], path: Path) -> Mapping[str, Any]:

@@ -1,12 +1,14 @@
 """Check the whole of params.yaml before anything runs; what only a built model can know is checked then."""
 
 import re
+from pathlib import Path
 
 from pipeline import params, storage
 from pipeline.errors import UserError, unknown_name
 from pipeline.models import TRAINED, check_architecture, checkpoint_epochs, state_name
 from pipeline.plan import check_transforms
 from pipeline.registry import DATASETS, METHODS
+from pipeline.weights import check_sum
 from stages.command import run
 
 
@@ -61,10 +63,20 @@ def _check_model(name: str, settings: params.ModelSettings, plan: params.PlanSet
         for state in sorted(states.keys() - {TRAINED, *known}):
             raise unknown_name(f"{storage.PARAMS}: {where}.checkpoints.{dataset}", "state of this training", state,
                                [TRAINED, *known])  # fmt: skip
+        for state, weights in states.items():
+            if weights.sha256 is None:
+                raise UserError(f"{storage.PARAMS}: {where}.checkpoints.{dataset}.{state}.sha256: found null; allowed: "
+                                "the checksum, by which a change of the file is noticed"
+                                + _checksum(weights.file))  # fmt: skip
     for dataset in params.names("datasets"):
         own = "epochs" in settings.recipes.get(dataset, {})
         key = f"{where}.recipes.{dataset}.epochs" if own else f"training.{dataset}.epochs"
         _check_checkpoints(plan.checkpoints, params.recipe(dataset, settings, name).epochs, key)
+
+
+def _checksum(file: str) -> str:
+    """Say the checksum of a file that is there, to be copied."""
+    return f" (now {check_sum(Path(file), None, '')})" if Path(file).is_file() else ""
 
 
 def _check_checkpoints(percents: tuple[int, ...], epochs: int, key: str) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline import needs, params, storage, tables
+from pipeline import cose, needs, params, storage, tables
 from pipeline.comparison import Cell, compare, published
 from stages.command import run
 
@@ -14,9 +14,7 @@ FILE = storage.METRICS / "comparison.csv"
 
 def main() -> None:
     """Print both tables, count what is missing and why, and write metrics/comparison.csv."""
-    file = storage.aggregate_file("cose")
-    ours = tables.read("cose", file) if file.exists() else pd.DataFrame()
-    table = compare(ours, why_missing)
+    table = compare(summarized(), why_missing)
     storage.write_csv(FILE, table)
     print("COSE in percent (SSIM, paper protocol): ours with its interval, the paper's, difference")
     for line in table.itertuples():
@@ -31,6 +29,19 @@ def main() -> None:
     for reason, count in reasons.items():
         print(f"{count:>5} missing: {reason}")
     _accuracies()
+
+
+def summarized() -> pd.DataFrame:
+    """Return the table ``cose`` of those cells of the paper's that are scored, whether the whole grid is or not."""
+    seed = params.read("seed", params.Seed)
+    settings = params.read("statistics", params.StatisticsSettings)
+    lines = []
+    for cell in published("cose")[["dataset", "model", "method"]].itertuples(index=False):
+        file = storage.scores_file(*cell)
+        if file.exists() and all(name in params.names(section) for section, name in zip(SECTIONS, cell, strict=True)):
+            summary = cose.summarize(tables.read("scores", file), settings, seed, cell.dataset)
+            lines += [cell._asdict() | line for line in summary]
+    return tables.from_lines("cose", lines)
 
 
 def _accuracies() -> None:
@@ -61,7 +72,7 @@ def why_missing(cell: Cell) -> str:
     for step, file, missing in steps:
         if not file.exists():
             return f"not {step} yet (dvc repro)" + (f"; not here: {missing[0]}" if missing else "")
-    return "undefined, or not aggregated yet: metrics/cose.csv has its counts"
+    return "undefined: no prediction is kept right, or none changes, or a mean is negative"
 
 
 if __name__ == "__main__":

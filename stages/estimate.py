@@ -151,6 +151,8 @@ def _training() -> Iterator[str]:
         settings = params.read(f"models.{model}", params.ModelSettings)
         recipe = params.recipe(dataset, settings, model)
         images = params.read(f"datasets.{dataset}", dict).get("images")
+        if dataset in settings.checkpoints:
+            continue
         if images is None:
             unknown.append(dataset)
         else:
@@ -167,9 +169,9 @@ def _missing() -> Iterator[str]:
         for name in params.names(section):
             yield from (f"not here: {name}: {file}" for file in missing_of(name))
     for name in params.names("models"):
-        weights = params.read(f"models.{name}", params.ModelSettings).weights
-        if isinstance(weights, params.HubWeights):
-            yield f"not known: {name}: {weights.hub}, from timm's hub or its cache (HF_HOME)"
+        settings = params.read(f"models.{name}", params.ModelSettings)
+        if settings.weights == "timm":
+            yield f"not known: {name}: {settings.architecture}, from timm's hub or its cache (HF_HOME)"
 
 
 if __name__ == "__main__":

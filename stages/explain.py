@@ -15,8 +15,8 @@ def main(dataset: str, model: str, method: str) -> None:
     own = params.read(f"saliency.{method}", chosen.settings)
     seed = params.read("seed", params.Seed)
     size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
-    settings = params.read(f"models.{model}", params.ModelSettings)
-    head = params.recipe_value(dataset, settings, "head", params.Widths)
+    settings = params.network(model)
+    head = params.read(f"training.{dataset}.head", params.Widths)
     splits = tables.read("splits", storage.splits_file(dataset))
     plan, predictions = in_first(
         tables.read("plan", storage.plan_file(dataset)),

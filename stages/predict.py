@@ -11,16 +11,17 @@ from stages.command import run
 def main(dataset: str, model: str) -> None:
     """Write the predictions that all methods share."""
     size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
-    settings = params.read(f"models.{model}", params.ModelSettings)
-    epochs = params.recipe_value(dataset, settings, "epochs", params.Epochs)
-    head = params.recipe_value(dataset, settings, "head", params.Widths)
+    settings = params.network(model)
+    head = params.read(f"training.{dataset}.head", params.Widths)
     splits = tables.read("splits", storage.splits_file(dataset))
-    own = settings.checkpoints.get(dataset)
-    plan = in_states(tables.read("plan", storage.plan_file(dataset)), epochs, None if own is None else own.keys())
+    weights = storage.models_folder(dataset, model)
+    checkpoints = {
+        int(percent): state for percent, state in storage.read_json(weights / storage.STATES)["checkpoints"].items()
+    }
+    plan = in_states(tables.read("plan", storage.plan_file(dataset)), checkpoints)
     loaded = pictures.Pictures(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
     classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0, head=head).to(device())
-    weights = storage.models_folder(dataset, model)
-    predictions = predict(classifier, weights, plan, splits, loaded, epochs)
+    predictions = predict(classifier, weights, plan, splits, loaded, checkpoints)
     tables.write("predictions", storage.predictions_file(dataset, model), predictions)
 
 

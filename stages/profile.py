@@ -1,20 +1,35 @@
 """Put a profile in the place of params.yaml. Not a stage of the graph: the graph begins with params.yaml."""
 
+import subprocess
+
 from pipeline import params, storage
 from pipeline.errors import UserError
 from stages.command import run
 
+DEFAULT = "default"
+"""Stands for params.yaml as it was last committed."""
+
 
 def main(name: str) -> None:
-    """Replace params.yaml by ``profiles/<name>.yaml``, unless it holds anything that is in no profile."""
-    wanted = params.profile_file(name).read_bytes()
-    known = [params.profile_file(profile).read_bytes() for profile in params.profiles()]
-    if storage.PARAMS.exists() and storage.PARAMS.read_bytes() not in known:
-        raise UserError(f"{storage.PARAMS}: found changes that are in no profile; save it as {storage.PROFILES}/<name>"
-                        f".yaml to keep them, or undo them (git restore {storage.PARAMS})")  # fmt: skip
+    """Replace params.yaml by ``profiles/<name>.yaml``, unless it holds anything that is neither there nor committed."""
+    committed = _committed()
+    known = {DEFAULT: committed} | {one: params.profile_file(one).read_bytes() for one in params.profiles()}
+    if storage.PARAMS.exists() and storage.PARAMS.read_bytes() not in known.values():
+        raise UserError(f"{storage.PARAMS}: found changes that are neither committed nor in a profile; commit them, "
+                        f"save them as {storage.PROFILES}/<name>.yaml, or git restore {storage.PARAMS}")  # fmt: skip
+    wanted = committed if name == DEFAULT else params.profile_file(name).read_bytes()
     with storage.whole(storage.PARAMS) as draft:
         draft.write_bytes(wanted)
-    print(f"{storage.PARAMS}: now profile {name}; `dvc params diff` shows what changed")
+    print(f"{storage.PARAMS}: now profile {name}; `dvc params diff` shows what changed, and "
+          f"{storage.METRICS}/ follows with `dvc repro`")  # fmt: skip
+
+
+def _committed() -> bytes:
+    shown = subprocess.run(["git", "show", f"HEAD:./{storage.PARAMS}"], capture_output=True)
+    if shown.returncode:
+        reason = " ".join(shown.stderr.decode(errors="replace").split())
+        raise UserError(f"{storage.PARAMS}: git has no committed one ({reason}); it is what profile {DEFAULT!r} means")
+    return shown.stdout
 
 
 if __name__ == "__main__":

@@ -33,7 +33,7 @@ def main(dataset: str, model: str) -> None:
     }
 
     fresh = partial(build, settings, int(splits["label"].max()) + 1, size, head=recipe.head)
-    kept = set(checkpoint_epochs(percents, recipe.epochs).values())
+    kept = {percent: state_name(epoch) for percent, epoch in checkpoint_epochs(percents, recipe.epochs).items()}
     classifier = fresh(seed=stream_seed(seed, TRAINED))
     with storage.whole(storage.models_folder(dataset, model)) as draft:
         draft.mkdir()
@@ -43,23 +43,26 @@ def main(dataset: str, model: str) -> None:
 
         save_state(fresh(seed=stream_seed(seed, RANDOM)), file(RANDOM))
         if own is None:
-            load_pretrained(classifier, settings, model)
+            origin = {TRAINED: load_pretrained(classifier, settings, size, model)}
             classifier.to(device())
             trained_part = classifier.classifier_weights() if recipe.backbone == "frozen" else None
             if trained_part is not None:
                 save_state(classifier, file(BACKBONE), set(classifier.network.state_dict()) - trained_part)
 
             def after_epoch(epoch: int) -> None:
-                if epoch in kept:
+                if state_name(epoch) in kept.values():
                     save_state(classifier, file(state_name(epoch)), trained_part)
 
             curve = train(classifier, parts["train"], parts["validation"], recipe, seed, after_epoch)
             save_state(classifier, file(TRAINED), trained_part)
         else:
             curve = pd.DataFrame(columns=CURVE)
+            origin = {}
             for state, weights in sorted(own.items()):  # `trained` comes last, and stays
-                load_own(classifier, weights, f"params.yaml: models.{model}.checkpoints.{dataset}.{state}")
+                where = f"params.yaml: models.{model}.checkpoints.{dataset}.{state}"
+                origin[state] = load_own(classifier, weights, where)
                 save_state(classifier, file(state))
+            kept = {percent: state for percent, state in kept.items() if state in own}
             classifier.to(device())
         metrics = {
             f"{name}_accuracy": round(evaluate(classifier, parts[name])[1], 4) for name in ("validation", "test")

@@ -27,7 +27,7 @@ from pipeline.transforms import TRANSFORMS
 from tests.conftest import CLASSES, SIDE, small_convnet
 from tests.settings import SMALL
 
-EPOCHS = 10
+STATES = {10: "epoch_001", 60: "epoch_006"}
 PLAN = PlanSettings(images=6, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=(10, 60))
 
 
@@ -69,7 +69,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def predictions(
     plan: pd.DataFrame, splits: pd.DataFrame, pictures: dict[int, np.ndarray], weights: Path
 ) -> pd.DataFrame:
-    return predict(small_convnet(), weights, plan, splits, pictures, EPOCHS)
+    return predict(small_convnet(), weights, plan, splits, pictures, STATES)
 
 
 def run_chain(
@@ -223,7 +223,7 @@ def test_memory_that_runs_out_on_all_threads_changes_nothing(  # type: ignore[no
         model.network.__class__ = network
         path = tmp_path / f"{network.__name__}.npy"
         explain_rows(model, weights, plan, predictions, pictures, explain, "float32", 1, 0, path)
-        again = predict(model, weights, plan, splits, pictures, EPOCHS)
+        again = predict(model, weights, plan, splits, pictures, STATES)
         pd.testing.assert_series_equal(again["prediction"], predictions["prediction"])
         results.append(np.load(path))
     assert compute.batch_size(SIDE, torch.device("cpu")) <= 4
@@ -259,11 +259,11 @@ def test_a_method_may_explain_the_images_that_were_drawn_first(  # type: ignore[
 
 
 def test_a_model_may_lack_checkpoints(plan, splits, pictures, weights) -> None:  # type: ignore[no-untyped-def]
-    assert in_states(plan, EPOCHS, None) is plan
-    fewer = in_states(plan, EPOCHS, ["trained", "epoch_006"])
+    assert in_states(plan, STATES).equals(plan)
+    fewer = in_states(plan, {60: "epoch_006"})
     assert set(fewer["progress"].dropna()) == {60}
     assert len(fewer) == len(plan) - PLAN.images
-    predictions = predict(small_convnet(), weights, fewer, splits, pictures, EPOCHS)
+    predictions = predict(small_convnet(), weights, fewer, splits, pictures, {60: "epoch_006"})
     assert set(predictions["state"]) == {"trained", "random", "epoch_006"}
     known, _ = in_first(plan, predictions, "all")
     assert known.equals(fewer)

@@ -93,27 +93,43 @@ def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     done = world.stage("compare").stdout
     assert "140 cells in the paper's Table 1, 0 of them here" in done
     assert "28 missing: cub200 is not among the datasets of params.yaml (make params PROFILE=paper)" in done
-    world.stage("profile", "--name", "paper")
+    (world.root / "params.yaml").write_bytes((world.root / "profiles/paper.yaml").read_bytes())
     params = world.params
     del params["models"]["vit_b16"]
     world.set(params)
     (world.root / "data/raw/cub200").mkdir(parents=True)
     (world.root / "data/raw/cub200/splits.parquet").touch()
     (world.root / "metrics/training").mkdir(parents=True)
-    (world.root / "metrics/training/cub200-resnet50.json").write_text(json.dumps({}))
-    write("cose", world.root / "data/aggregates/cose.parquet",
-          from_lines("cose", [cose_line(("cub200", "swin_tiny", "lime"), 0.5906)]))  # fmt: skip
+    for model in ("resnet50", "swin_tiny"):
+        (world.root / f"metrics/training/cub200-{model}.json").write_text(json.dumps({}))
+    # One image: a transform that keeps the prediction right, and one that changes it.
+    line = {"image": 0, "kind": "transform", "transform": "flip_lr", "magnitude": None, "state": "trained", "label": 1,
+            "reference_prediction": 1, "valid_pixels": 9, "spearman": None}  # fmt: skip
+    scores = from_lines("scores", [line | {"row": 1, "prediction": 1, "ssim": 0.7},
+                                   line | {"row": 2, "prediction": 0, "ssim": 0.4}])  # fmt: skip
+    write("scores", world.root / "data/scores/cub200/swin_tiny/lime.parquet", scores)
+    none = scores.assign(prediction=1)
+    write("scores", world.root / "data/scores/cub200/swin_tiny/grad_cam.parquet", none)
     world.stage("compare")
     with (world.root / "metrics/comparison.csv").open() as file:
         lines = {(line["dataset"], line["model"], line["method"]): line for line in csv.DictReader(file)}
     assert lines["cub200", "swin_tiny", "lime"] == {
-        "dataset": "cub200", "model": "swin_tiny", "method": "lime", "ours": "59.06", "low": "", "high": "",
-        "published": "59.06", "difference": "0", "missing": "",
+        "dataset": "cub200", "model": "swin_tiny", "method": "lime", "ours": "64.81", "low": "", "high": "",
+        "published": "59.06", "difference": "5.75", "missing": "",
     }  # fmt: skip
     assert lines["cub200", "vit_b16", "lime"]["missing"].startswith("vit_b16 is not among the models of params.yaml")
     assert lines["cub200", "resnet50", "lime"]["missing"] == "not predicted yet (dvc repro)"
+    assert lines["cub200", "swin_tiny", "grad_cam"]["missing"].startswith(
+        "undefined: no prediction is kept right, or none"
+    )
     weights = PROFILE["models"]["swin_tiny"]["weights"]
-    assert lines["cub200", "swin_tiny", "blur_ig"]["missing"] == (
+    assert lines["cub200", "convnext_small", "blur_ig"]["missing"] == "not trained yet (dvc repro)"
+    (world.root / "metrics/training/cub200-swin_tiny.json").unlink()
+    world.stage("compare")
+    with (world.root / "metrics/comparison.csv").open() as file:
+        missing = {(line["model"], line["method"]): line["missing"] for line in csv.DictReader(file)
+                   if line["dataset"] == "cub200"}  # fmt: skip
+    assert missing["swin_tiny", "blur_ig"] == (
         f"not trained yet (dvc repro); not here: {weights['file']}, downloaded from {weights['url']}"
     )
     assert lines["cifar10", "swin_tiny", "blur_ig"]["missing"].startswith(

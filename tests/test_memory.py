@@ -39,7 +39,7 @@ with tempfile.TemporaryDirectory() as folder:
     plan = draw_plan(splits, PlanSettings(images=count, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=()),
                      SIDE, 0, "memory")
     pictures = Pictures(folder / "images.parquet", plan["image"], SIDE, 1.0)
-    predictions = predict(model, folder, plan, splits, pictures, 10)
+    predictions = predict(model, folder, plan, splits, pictures, {})
     explain = lambda model, images, targets, seeds: images.mean(dim=1).sigmoid()
     index = explain_rows(model, folder, plan, predictions, pictures, explain, "float16", 1, 0, folder / "maps.npy")
     assert (folder / "maps.npy").stat().st_size > count * 22 * SIDE * SIDE * 2

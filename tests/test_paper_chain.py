@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -73,13 +74,16 @@ def test_what_a_dataset_left_behind(world: World, name: str) -> None:
     assert set(index["row"]) == set(plan["row"][plan["turn"] < 2])
 
     frozen = name != "cub200"
-    weights = {file.stem: load_file(file) for file in (world.root / f"data/models/{name}/tiny").glob("*")}
+    folder = world.root / f"data/models/{name}/tiny"
+    weights = {file.stem: load_file(file) for file in folder.glob("*.safetensors")}
     assert set(weights) == {"trained", "random", "epoch_002", "epoch_005"} | ({"backbone"} if frozen else set())
     head = len(PAPER["training"][name]["head"]) + 1
     assert len([key for key in weights["trained"] if key.startswith("fc.") and key.endswith("weight")]) == head
     assert all(key.startswith("fc.") for key in weights["trained"]) == frozen
     assert any(not key.startswith("fc.") for key in weights["random"])
     metrics = json.loads((world.root / f"metrics/training/{name}-tiny.json").read_text())
+    states = json.loads((world.root / f"data/models/{name}/tiny/states.json").read_text())
+    assert states == {"checkpoints": {"20": "epoch_002", "50": "epoch_005"}, "weights_from": {"trained": None}}
     assert metrics["test_images"] == (splits["split"] == "test").sum()
 
 
@@ -88,13 +92,24 @@ def test_a_model_of_the_users_own_stands_in_for_training(world: World) -> None:
     for state in ("trained", "epoch_005"):
         weights = {f"module.{key}": tensor for key, tensor in load_file(models / f"{state}.safetensors").items()}
         torch.save({"epoch": 5, "model": weights}, world.root / f"{state}.pth")
+    checksum = {state: hashlib.sha256((world.root / f"{state}.pth").read_bytes()).hexdigest()
+                for state in ("trained", "epoch_005")}  # fmt: skip
     params = world.params
-    file = {"url": None, "sha256": None, "inside": ["model"], "drop": [], "prefixes": ["module."], "fresh": [],
+    file = {"url": None, "inside": ["model"], "drop": [], "prefixes": ["module."], "fresh": [],
             "names": "timm"}  # fmt: skip
-    own = {"trained": file | {"file": "trained.pth"}, "epoch_005": file | {"file": "epoch_005.pth"}}
+    own = {state: file | {"file": f"{state}.pth", "sha256": checksum[state]} for state in checksum}
     params["datasets"] = {"cub200": params["datasets"]["cub200"]}
     params["training"] = {"cub200": params["training"]["cub200"]}
     params["models"]["mine"] = params["models"]["tiny"] | {"checkpoints": {"cub200": own}}
+    world.set(params)
+    params["models"]["mine"]["checkpoints"]["cub200"]["trained"]["sha256"] = None
+    world.set(params)
+    done = world.stage("check_params", check=False)
+    assert done.stderr == (
+        "error: params.yaml: models.mine.checkpoints.cub200.trained.sha256: found null; allowed: the checksum, by which "
+        f"a change of the file is noticed (now {checksum['trained']})\n"
+    )
+    params["models"]["mine"]["checkpoints"]["cub200"]["trained"]["sha256"] = checksum["trained"]
     world.set(params)
     ran = world.repro()
     assert {stage for stage in ran if "tiny" in stage} == set()
@@ -106,6 +121,16 @@ def test_a_model_of_the_users_own_stands_in_for_training(world: World) -> None:
     assert len(both) == (tables["mine"]["state"] != "random").sum()
     scores = pd.read_parquet(world.root / "data/scores/cub200/mine/grad_cam.parquet")
     assert set(scores["state"]) == {"trained", "random", "epoch_005"}
+
+
+def test_how_a_model_came_to_its_weights_reruns_no_explanation(world: World) -> None:
+    params = world.params
+    params["models"]["tiny"]["recipes"] = {"cub200": {"epochs": 10}}
+    world.set(params)
+    # The same training once more, and the same weights: what hangs on them alone is not made again.
+    ran = set(world.repro())
+    assert {"check_params", "train@cub200-tiny"} <= ran
+    assert not {stage for stage in ran if stage.startswith(("predict", "explain", "score"))}
 
 
 def test_an_archive_that_is_cut_short_stops_the_run_in_one_line(world: World) -> None:

@@ -16,7 +16,9 @@ PAPER = yaml.safe_load((ROOT / "profiles/paper.yaml").read_text())
 @pytest.fixture
 def world(tmp_path: Path) -> World:
     made = World(tmp_path)
-    (made.root / "params.yaml").write_bytes((ROOT / "profiles/default.yaml").read_bytes())
+    made.start_dvc()
+    made.run("git", "add", "params.yaml")
+    made.run("git", "-c", "user.name=x", "-c", "user.email=x@y.z", "commit", "-qm", "x")
     return made
 
 
@@ -35,7 +37,7 @@ def test_changes_that_are_in_no_profile_are_not_lost(world: World) -> None:
     done = world.stage("profile", "--name", "paper", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith(
-        "error: params.yaml: found changes that are in no profile; save it as profiles/<name>.yaml"
+        "error: params.yaml: found changes that are neither committed nor in a profile; commit them"
     )
     assert done.stderr.count("\n") == 1
     assert (world.root / "params.yaml").read_bytes() == mine
@@ -43,6 +45,15 @@ def test_changes_that_are_in_no_profile_are_not_lost(world: World) -> None:
     world.stage("profile", "--name", "paper")
     world.stage("profile", "--name", "mine")
     assert (world.root / "params.yaml").read_bytes() == mine
+
+
+def test_without_git_nothing_is_overwritten(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    before = (world.root / "params.yaml").read_bytes()
+    done = world.stage("profile", "--name", "paper", check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: params.yaml: git has no committed one (")
+    assert (world.root / "params.yaml").read_bytes() == before
 
 
 def test_an_unknown_profile_is_one_line(world: World) -> None:
@@ -71,7 +82,6 @@ def test_the_papers_counts() -> None:
 @pytest.mark.slow
 def test_the_graph_stands_without_any_data(world: World) -> None:
     world.stage("profile", "--name", "paper")
-    world.start_dvc()
     done = world.run("dvc", "repro", "--dry", "--force").stdout
     ran = re.findall(r"Running stage '(\w+)", done)
     assert ran.count("explain") == ran.count("score") == 5 * 13 * 7
@@ -88,7 +98,6 @@ def test_a_run_without_data_says_which_archive_to_place_where(world: World) -> N
     for model in params["models"].values():
         model["recipes"] = {name: own for name, own in model["recipes"].items() if name == "cub200"}
     world.set(params)
-    world.start_dvc()
     done = world.run("dvc", "repro", check=False)
     assert done.returncode != 0
     line = next(line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: "))

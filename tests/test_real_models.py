@@ -1,6 +1,6 @@
 """Every model of the paper at its real input size: built, trained for a step, saved, loaded, explained by all methods.
 
-A sample runs with the other tests; `pytest -m full` runs all of them: half an hour, and several GB of memory.
+A sample runs with the other tests; `make test-full` runs all of them: half an hour, and several GB of memory.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 import yaml
 
 from pipeline import params
+from pipeline.activation_maps import activations_and_gradients
 from pipeline.maps import enlarge
 from pipeline.models import BACKBONE, build, load_state, save_state
 from pipeline.params import ModelSettings, TrainingSettings
@@ -96,6 +97,10 @@ def test_model(name: str, dataset: str, tmp_path: Path) -> None:
 
     loaded.requires_grad_(False)
     targets = torch.tensor([3, 7])
+    activations, gradients = activations_and_gradients(loaded, inputs, targets)
+    assert activations.shape == gradients.shape
+    assert gradients.shape[-2:] == grid
+    assert gradients.abs().amax(dim=(1, 2, 3)).min() > 0
     for method, own in SETTINGS.items():
         maps = METHODS[method].explain(loaded, inputs, targets, own, [1, 2])
         assert maps.shape == ((2, *grid) if method.startswith("grad_cam") else (2, SIDE, SIDE)), method

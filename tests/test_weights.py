@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import http.server
 import pickle
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -22,7 +24,7 @@ from pipeline import params
 from pipeline.errors import UserError
 from pipeline.models import Classifier, build
 from pipeline.params import FileWeights, ModelSettings
-from pipeline.weights import from_file, from_hub, load_own, load_pretrained, read, rename
+from pipeline.weights import from_file, from_timm, load_own, load_pretrained, read, rename
 
 State = dict[str, torch.Tensor]
 PROFILE = yaml.safe_load(Path("profiles/paper.yaml").read_text())
@@ -143,7 +145,7 @@ LAYOUTS: dict[str, Callable[[State], Any]] = {
 
 
 def test_every_file_of_the_profile_has_a_layout() -> None:
-    assert set(LAYOUTS) == {name for name, entry in PROFILE["models"].items() if "file" in entry["weights"]}
+    assert set(LAYOUTS) == {name for name, entry in PROFILE["models"].items() if entry["weights"] != "timm"}
 
 
 @pytest.mark.parametrize("name", LAYOUTS)
@@ -156,8 +158,9 @@ def test_checkpoints_of_the_paper(name: str, tmp_path: Path) -> None:
     torch.save(LAYOUTS[name](backbone), path)
     fresh = {key: tensor.clone() for key, tensor in model.network.state_dict().items()}
 
-    load_pretrained(model, settings, name)
+    origin = load_pretrained(model, settings, SIZE, name)
 
+    assert origin == f"{path}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
     for key, tensor in model.network.state_dict().items():
         kept = key in model.classifier_weights() or (key.startswith("head.norm.") and name == "spark_convnext_small")
         torch.testing.assert_close(tensor, fresh[key] if kept else backbone[key], atol=0, rtol=0)
@@ -212,6 +215,22 @@ def test_names_become_what_timms_own_filter_makes_of_them(
     ours = rename(state, rules(names=names, drop=["*.relative_position_index", "*.attn_mask"]), "test")
     theirs = filtered(dict(state), network)
     assert set(ours) == {key for key in theirs if "relative_position_index" not in key and "attn_mask" not in key}
+
+
+@pytest.mark.parametrize("name", LAYOUTS)
+def test_names_of_the_real_networks(name: str) -> None:
+    """At the real depth and window, by names and shapes alone."""
+    entry = params.check(f"models.{name}", ModelSettings, PROFILE["models"][name])
+    with torch.device("meta"):
+        network = timm.create_model(entry.architecture, num_classes=0, **entry.arguments)
+    expected = network.state_dict()
+    content = LAYOUTS[name](dict(expected))
+    for key in entry.weights.inside:
+        content = content[key]
+    found = rename(content, entry.weights, name)
+    missing = expected.keys() - found.keys()
+    assert missing == ({"head.norm.weight", "head.norm.bias"} if name == "spark_convnext_small" else set())
+    assert {key: tensor.shape for key, tensor in found.items()} == {key: expected[key].shape for key in found}
 
 
 def a_model() -> tuple[ModelSettings, Classifier, State]:
@@ -295,57 +314,86 @@ def test_safetensors_are_read_too(tmp_path: Path) -> None:
     _, _, state = a_model()
     path = tmp_path / "x.safetensors"
     save_file({f"backbone.{key}": tensor for key, tensor in state.items()}, path)
-    found = from_file(rules(file=str(path), prefixes=["backbone."]), state, "here")
+    found, _ = from_file(rules(file=str(path), prefixes=["backbone."]), state, "here")
     assert all(torch.equal(found[key], state[key]) for key in state)
 
 
-def test_missing_weights_are_downloaded_and_held(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_weights_are_downloaded_whole_or_not_at_all(tmp_path: Path) -> None:
     _, _, state = a_model()
     torch.save(state, tmp_path / "published.pth")
-    url = (tmp_path / "published.pth").as_uri()
+    url, target = (tmp_path / "published.pth").as_uri(), tmp_path / "new" / "mine.pth"
     checksum = hashlib.sha256((tmp_path / "published.pth").read_bytes()).hexdigest()
-    target = tmp_path / "new" / "mine.pth"
+    where = "params.yaml: models.x.weights"
     with pytest.raises(
-        UserError, match=r"there is no file .*mine\.pth, and file://.* could not be downloaded \(invalid"
+        UserError, match=rf"{url}: found SHA-256 {checksum} .*allowed: f{{64}} \(params\.yaml: models\.x"
     ):
-        from_file(rules(file=str(target), url=url, sha256="f" * 64), state, "params.yaml: models.x.weights")
+        from_file(rules(file=str(target), url=url, sha256="f" * 64), state, where)
+    (tmp_path / "nonsense.pth").write_bytes(b"<html>not found</html>")
+    with pytest.raises(UserError, match=r"nonsense\.pth: (not a readable|found .* not read)"):
+        from_file(rules(file=str(target), url=(tmp_path / "nonsense.pth").as_uri()), state, where)
     assert not any(target.parent.iterdir())
-    from_file(rules(file=str(target), url=url, sha256=checksum[:8]), state, "params.yaml: models.x.weights")
-    assert target.exists()
-    assert capsys.readouterr().out == ""
-    from_file(rules(file=str(target), url=url), state, "params.yaml: models.x.weights")
-    assert (
-        capsys.readouterr().out
-        == f"{target}: its SHA-256 is {checksum}; write it as models.x.weights.sha256 to hold it\n"
-    )
+    for known in (checksum[:8], None):
+        _, origin = from_file(rules(file=str(target), url=url, sha256=known), state, where)
+        assert origin == f"{target}, SHA-256 {checksum}"
+        target.unlink()
     with pytest.raises(
         UserError, match=r"models\.x\.weights\.file: there is no file .*gone\.pth; place it there, or write"
     ):
-        from_file(rules(file=str(tmp_path / "gone.pth")), state, "params.yaml: models.x.weights")
-    with pytest.raises(UserError, match=r"could not be downloaded .*; place it there by hand"):
-        from_file(rules(file=str(tmp_path / "gone.pth"), url=f"{url}x"), state, "params.yaml: models.x.weights")
+        from_file(rules(file=str(tmp_path / "gone.pth")), state, where)
+    with pytest.raises(UserError, match=r"gone\.pth: there is no such file, and it could not be downloaded .*by hand"):
+        from_file(rules(file=str(tmp_path / "gone.pth"), url=f"{url}x"), state, where)
 
 
-def test_weights_of_timms_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = small_settings("dino_resnet50")
+class CutShort(http.server.BaseHTTPRequestHandler):
+    """Promises more than it gives."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", "100000")
+        self.end_headers()
+        self.wfile.write(b"x" * 5000)
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def test_a_download_that_is_cut_short_is_no_file(tmp_path: Path) -> None:
+    with http.server.HTTPServer(("127.0.0.1", 0), CutShort) as server:
+        threading.Thread(target=server.handle_request, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_port}/weights.pth"
+        with pytest.raises(
+            UserError, match=r"could not be downloaded \((5000 of 100000 bytes came|IncompleteRead.*)\); pl"
+        ):
+            from_file(rules(file=str(tmp_path / "weights.pth"), url=url), {}, "params.yaml: models.x.weights")
+    assert not any(tmp_path.iterdir())
+
+
+def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = small_settings("dino_resnet50").model_copy(update={"weights": "timm"})
+    tagged = settings.model_copy(update={"architecture": "resnet18.tv_in1k"})
     where = "params.yaml: models.x.weights"
-    with pytest.raises(UserError, match=r"weights\.hub: timm has no weights called 'resnet18\.tv_in2k', did you mean"):
-        from_hub("resnet18.tv_in2k", settings, where)
-    with pytest.raises(UserError, match=r"found 'resnet34\.tv_in1k'; allowed: weights of resnet18"):
-        from_hub("resnet34.tv_in1k", settings, where)
-    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    for architecture, message in (
+        ("resnet18.tv_in2k", "no kind of weights of resnet18 is called 'resnet18.tv_in2k', did you mean"),
+        ("resnet81.tv_in1k", "no timm model is called 'resnet81.tv_in1k'"),
+    ):
+        with pytest.raises(UserError, match=re.escape(message)):
+            build(settings.model_copy(update={"architecture": architecture, "mean": "auto"}), 3, SIZE, 0)
+    untrained = next(name for name in timm.list_models() if not timm.is_model_pretrained(name))
+    with pytest.raises(
+        UserError, match=rf"found 'timm', which has no weights for {untrained}; allowed: null or a file"
+    ):
+        from_timm(settings.model_copy(update={"architecture": untrained}), SIZE, where)
     monkeypatch.setattr("timm.models._builder.load_pretrained", unreachable)
     with pytest.raises(
-        UserError, match=r"resnet18\.tv_in1k could not be brought \(OSError: no network\); allowed: a net"
+        UserError, match=r"timm's resnet18\.tv_in1k could not be brought \(OSError: no network\); allowed"
     ):
-        from_hub("resnet18.tv_in1k", settings, where)
+        from_timm(tagged, SIZE, where)
     source = disturbed(build(settings, 3, SIZE, 5)).network.state_dict()
     backbone = {key: tensor for key, tensor in source.items() if not key.startswith("fc.")}
     monkeypatch.setattr("timm.models._builder.load_pretrained",
                         lambda model, **_: model.load_state_dict(backbone))  # fmt: skip
-    model = build(settings, 3, SIZE, 0)
-    from_the_hub = settings.model_copy(update={"weights": params.HubWeights(hub="resnet18.tv_in1k")})
-    load_pretrained(model, from_the_hub, "x")
+    model = build(tagged, 3, SIZE, 0)
+    assert load_pretrained(model, tagged, SIZE, "x") == "timm's resnet18.tv_in1k"
     assert all(torch.equal(model.network.state_dict()[key], tensor) for key, tensor in backbone.items())
 
 

@@ -26,7 +26,7 @@ class Settings(DatasetSettings):
     """Where the boxes are, and how the pictures below ``source`` are split.
 
     Attributes:
-        boxes: the folder of the files with boxes, which may be ``source`` itself; None where there are none.
+        boxes: the folder of the files with boxes, ``source`` itself or one in it; None where there are none.
         split: fractions.
     """
 
@@ -45,7 +45,10 @@ def load(settings: Settings, seed: int) -> Collection:
     if not root.is_dir():
         raise UserError(f"{storage.PARAMS}: datasets: source: found {settings.source!r}, which is no folder; "
                         "allowed: a folder with one folder of .jpg or .png files a class")  # fmt: skip
-    folders = sorted(folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith("."))
+    boxes = None if settings.boxes is None else _boxes_folder(root, settings.boxes)
+    folders = sorted(
+        folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".") and folder != boxes
+    )
     if len(folders) < 2:
         raise UserError(f"{root}: found {len(folders)} class folder(s); at least 2 are needed")
     files: list[Path] = []
@@ -65,8 +68,16 @@ def load(settings: Settings, seed: int) -> Collection:
         names=[path.as_posix() for path in paths],
         labels=np.array(labels, dtype=np.int64),
         images=images,
-        boxes=None if settings.boxes is None else _boxes(Path(settings.boxes), paths, sizes),
+        boxes=None if boxes is None else _boxes(boxes, paths, sizes),
     )
+
+
+def _boxes_folder(root: Path, boxes: str) -> Path:
+    """Return the folder of the boxes; DVC watches ``source``, so it has to lie there."""
+    folder = Path(boxes)
+    if folder != root and root not in folder.parents:
+        raise UserError(f"{storage.PARAMS}: datasets: boxes: found {boxes!r}; allowed: {root}, or a folder in it")
+    return folder
 
 
 def _read(file: Path) -> bytes:
