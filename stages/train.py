@@ -64,6 +64,7 @@ def main(dataset: str, model: str) -> None:
                 save_state(classifier, file(state))
             kept = {percent: state for percent, state in kept.items() if state in own}
             classifier.to(device())
+        storage.write_json(draft / storage.STATES, {"checkpoints": kept, "weights_from": origin})
         metrics = {
             f"{name}_accuracy": round(evaluate(classifier, parts[name])[1], 4) for name in ("validation", "test")
         }

@@ -110,6 +110,9 @@ def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     write("scores", world.root / "data/scores/cub200/swin_tiny/lime.parquet", scores)
     none = scores.assign(prediction=1)
     write("scores", world.root / "data/scores/cub200/swin_tiny/grad_cam.parquet", none)
+    for file in ("predictions/cub200/swin_tiny.parquet", "explanations/cub200/swin_tiny/grad_cam/index.parquet"):
+        (world.root / "data" / file).parent.mkdir(parents=True, exist_ok=True)
+        (world.root / "data" / file).touch()
     world.stage("compare")
     with (world.root / "metrics/comparison.csv").open() as file:
         lines = {(line["dataset"], line["model"], line["method"]): line for line in csv.DictReader(file)}
@@ -124,6 +127,7 @@ def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     )
     weights = PROFILE["models"]["swin_tiny"]["weights"]
     assert lines["cub200", "convnext_small", "blur_ig"]["missing"] == "not trained yet (dvc repro)"
+    assert lines["cub200", "swin_tiny", "blur_ig"]["missing"] == "not explained yet (dvc repro)"
     (world.root / "metrics/training/cub200-swin_tiny.json").unlink()
     world.stage("compare")
     with (world.root / "metrics/comparison.csv").open() as file:

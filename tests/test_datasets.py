@@ -130,7 +130,7 @@ def voc(size: tuple[int, int], *boxes: tuple[object, object, object, object]) ->
 def test_image_folder_reads_boxes_as_imagenet_has_them(beside: bool, tmp_path: Path) -> None:
     root = folder_of_pictures(tmp_path / "pictures", per_class=3, classes=("ant", "bee"))
     assert image_folder.load(settings(root), 0).boxes is None
-    boxes = root if beside else tmp_path / "boxes"
+    boxes = root if beside else root / "Annotation"
     for name in ("ant", "bee"):
         (boxes / name).mkdir(parents=True, exist_ok=True)
     (boxes / "ant" / "2.xml").write_text(voc((48, 46), (1, 1, 1, 1), (3, 5, 20, 46)))
@@ -176,7 +176,9 @@ def test_image_folder_refuses_a_folder_without_boxes(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"params\.yaml: datasets: boxes: found '.*missing', which is no folder; allowed"
     ):
-        image_folder.load(settings(root, tmp_path / "missing"), 0)
+        image_folder.load(settings(root, root / "missing"), 0)
+    with pytest.raises(UserError, match=r"boxes: found '.*elsewhere'; allowed: .*pictures, or a folder in it"):
+        image_folder.load(settings(root, tmp_path / "elsewhere"), 0)
     with pytest.raises(UserError, match=r"pictures: found no file of any picture; allowed: dark/0\.xml and the like"):
         image_folder.load(settings(root, root), 0)
 

@@ -106,8 +106,8 @@ def test_a_model_of_the_users_own_stands_in_for_training(world: World) -> None:
     world.set(params)
     done = world.stage("check_params", check=False)
     assert done.stderr == (
-        "error: params.yaml: models.mine.checkpoints.cub200.trained.sha256: found null; allowed: the checksum, by which "
-        f"a change of the file is noticed (now {checksum['trained']})\n"
+        "error: params.yaml: models.mine.checkpoints.cub200.trained.sha256: found null; allowed: the checksum, by "
+        f"which a change of the file is noticed (now {checksum['trained']})\n"
     )
     params["models"]["mine"]["checkpoints"]["cub200"]["trained"]["sha256"] = checksum["trained"]
     world.set(params)

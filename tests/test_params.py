@@ -72,8 +72,8 @@ CASES: list[tuple[str, Any, str]] = [
     ("statistics.confidence", 95, "statistics.confidence: found 95"),
     ("datasets.my pictures", {}, "datasets: found the name 'my pictures'; allowed: letters, digits and _"),
     ("datasets.digits", None, "training: no dataset is called 'digits'"),
-    ("saliency.lime", "fast", "saliency.lime: found 'fast'; allowed: input should be a valid dictionary"),
-    ("plan", [], "plan: found []; allowed: input should be a valid dictionary"),
+    ("saliency.lime", "fast", "saliency.lime: found 'fast'; allowed: input should be a valid mapping"),
+    ("plan", [], "plan: found []; allowed: input should be a valid mapping"),
     (
         "training.digits.learning_rate",
         float("inf"),
@@ -118,10 +118,27 @@ CASES: list[tuple[str, Any, str]] = [
         {"digits": {"last": FILE}},
         "models.resnet_mini.checkpoints.digits.last: found 'last'; allowed: string should match pattern",
     ),
+    ("models.resnet_mini.weights", "tim", "models.resnet_mini.weights: found 'tim'; allowed: input should be 'timm'"),
+    ("models.resnet_mini.weights", 3, "models.resnet_mini.weights: found 3; allowed: input should be a valid mapping"),
     (
         "models.resnet_mini.weights",
-        {"hub": 3},
-        "models.resnet_mini.weights.hub: found 3; allowed: input should be a valid",
+        FILE | {"sha256": 12345678},
+        "models.resnet_mini.weights.sha256: found 12345678; allowed: input should be a valid string, in quotes",
+    ),
+    (
+        "models.resnet_mini.weights",
+        FILE | {"drop": "head.*"},
+        "weights.drop: found 'head.*'; allowed: input should be a va",
+    ),
+    (
+        "models.resnet_mini.recipes",
+        {"digits": {"head": [3]}},
+        "models.resnet_mini.recipes.digits.head: found [3]; allowed: in training.digits alone",
+    ),
+    (
+        "models.resnet_mini.checkpoints",
+        {"digits": {"trained": FILE}},
+        "checkpoints.digits.trained.sha256: found null; allowed: the checksum, by which a change of the file is",
     ),
     (
         "models.resnet_mini.weights",

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 import yaml
 
+from pipeline.models import check_architecture
+from pipeline.params import ModelSettings, check
 from tests.world import ROOT, World
 
 PAPER = yaml.safe_load((ROOT / "profiles/paper.yaml").read_text())
@@ -64,6 +66,17 @@ def test_an_unknown_profile_is_one_line(world: World) -> None:
             done.stderr
             == "error: profiles: no profile is called 'papr', did you mean 'paper'? (known: default, paper)\n"
         )
+
+
+def test_the_blocks_of_the_documentation_fit() -> None:
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/paper.md").read_text(), re.DOTALL)
+    models = {name: entry for block in blocks for name, entry in yaml.safe_load(block)["models"].items()}
+    assert set(models) == {"densenet121", "vgg16", "mine"}
+    for name, entry in models.items():
+        settings = check(f"models.{name}", ModelSettings, entry)
+        check_architecture(settings.architecture, name)
+    assert settings.checkpoints["my_pictures"]["epoch_015"].file == "epoch_15.pth"
+    assert settings.checkpoints["my_pictures"]["epoch_015"].prefixes == ("module.",)
 
 
 def test_the_papers_counts() -> None:
