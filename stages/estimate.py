@@ -30,7 +30,7 @@ from pipeline.plan import check_transforms, rows_per_image
 from pipeline.registry import METHODS, Method
 from stages.command import guarded
 
-LINE = "{:<42} {:>9} {:>13} {:>13} {:>11} {:>12} {:>11}"
+LINE = "{:<54} {:>9} {:>13} {:>13} {:>11} {:>12} {:>11}"
 SECTIONS = ("datasets", "models", "saliency")
 MOST_LINES = 60
 """A longer grid gets a line for every model and method, over all datasets."""
