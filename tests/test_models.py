@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import errno
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from pipeline.compute import forget_memory
 from pipeline.errors import UserError
+from pipeline.images import encode_png
 from pipeline.models import Classifier, build, checkpoint_epochs, load_state, save_state, state_name
 from pipeline.params import ModelSettings, TrainingSettings
+from pipeline.pictures import Pictures, Selection
 from pipeline.randomness import generator
+from pipeline.tables import write
 from pipeline.training import Learner, Split, augment, evaluate, train
 from pipeline.transforms import TRANSFORMS, apply_each
 from tests.conftest import CLASSES, SIDE, small_convnet
@@ -209,6 +216,56 @@ def test_training_that_diverges_is_one_line() -> None:
     )
     with pytest.raises(UserError, match=r"training: found a loss of (nan|inf).* after epoch 1; allowed: finite ones"):
         train(frozen_model(), patterns(32, 0), patterns(16, 1), recipe, 3, lambda _: None)
+
+
+def test_memory_that_runs_out_halves_what_is_evaluated_and_stops_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, images = frozen_model(), patterns(20, 0)
+    expected, full = evaluate(model, images), Classifier.forward
+
+    def small_memory(self: Classifier, inputs: torch.Tensor) -> torch.Tensor:
+        if len(inputs) > 7:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return full(self, inputs)
+
+    monkeypatch.setenv("COSE_BATCH", "16")
+    monkeypatch.setattr(Classifier, "forward", small_memory)
+    try:
+        assert evaluate(model, images) == pytest.approx(expected, rel=1e-5)
+        with pytest.raises(
+            UserError, match=r"memory ran out on cpu for a batch of 16 images; allowed: a smaller batch_size"
+        ):
+            train(model, patterns(32, 0), images, RECIPE, 3, lambda _: None)
+    finally:
+        forget_memory()
+
+
+def test_pictures_that_do_not_fit_on_the_disk_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    encoded = [encode_png(np.zeros((8, 8, 3), np.uint8))] * 3
+    write(
+        "images", tmp_path / "images.parquet", pd.DataFrame({"image": range(3), "encoded": encoded, "mask": [None] * 3})
+    )
+
+    class Full(io.BytesIO):
+        def write(self, content: Any) -> int:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pipeline.pictures.tempfile.TemporaryFile", Full)
+    monkeypatch.setattr("pipeline.pictures.tempfile.gettempdir", lambda: "/somewhere")
+    with pytest.raises(
+        UserError, match=r"^/somewhere: 3 decoded images \(0\.0 GB\) could not be kept there \(No space"
+    ):
+        Pictures(tmp_path / "images.parquet", range(3), SIDE, 1.0)
+
+
+def test_pictures_are_read_where_they_are_indexed(tmp_path: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (150, SIDE, SIDE, 3), dtype=np.uint8)
+    table = pd.DataFrame({"image": range(150), "encoded": [encode_png(one) for one in pixels], "mask": [None] * 150})
+    write("images", tmp_path / "images.parquet", table)
+    chosen = np.array([149, 3, 77, 3])
+    selection = Selection(Pictures(tmp_path / "images.parquet", chosen, SIDE, 1.0), chosen)
+    assert selection.shape == (4, SIDE, SIDE, 3)
+    np.testing.assert_array_equal(selection[np.array([2, 0])], pixels[[77, 149]])
+    np.testing.assert_array_equal(selection[1:], pixels[[3, 77, 3]])
 
 
 def test_only_the_trained_part_is_stored(tmp_path: Path) -> None:
