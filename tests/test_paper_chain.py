@@ -123,6 +123,27 @@ def test_a_model_of_the_users_own_stands_in_for_training(world: World) -> None:
     assert set(scores["state"]) == {"trained", "random", "epoch_005"}
 
 
+def test_training_starts_from_a_files_weights(world: World) -> None:
+    own = torch.load(world.root / "trained.pth", weights_only=True)["model"]
+    params = world.params
+    params["models"]["started"] = params["models"]["tiny"] | {
+        "recipes": {"cub200": {"backbone": "frozen"}},
+        "weights": {"file": "trained.pth", "url": None, "sha256": None, "inside": ["model"], "drop": ["module.fc.*"],
+                    "prefixes": ["module."], "fresh": [], "names": "timm"},
+    }  # fmt: skip
+    world.set(params)
+    world.run("dvc", "repro", "train@cub200-started")
+    folder = world.root / "data/models/cub200/started"
+    backbone = load_file(folder / "backbone.safetensors")
+    assert set(backbone) == {key.removeprefix("module.") for key in own if not key.startswith("module.fc.")}
+    assert all(torch.equal(tensor, own[f"module.{key}"]) for key, tensor in backbone.items())
+    origin = json.loads((folder / "states.json").read_text())["weights_from"]["trained"]
+    checksum = hashlib.sha256((world.root / "trained.pth").read_bytes()).hexdigest()
+    assert origin == f"trained.pth, SHA-256 {checksum}"
+    del params["models"]["started"]
+    world.set(params)
+
+
 def test_how_a_model_came_to_its_weights_reruns_no_explanation(world: World) -> None:
     params = world.params
     params["models"]["tiny"]["recipes"] = {"cub200": {"epochs": 10}}
