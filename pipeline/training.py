@@ -66,12 +66,6 @@ def draw_augmentation(count: int, side: int, rng: np.random.Generator) -> Augmen
     return Augmentation(names, np.array(magnitudes))
 
 
-def augment(images: Pixels, rng: np.random.Generator) -> Pixels:
-    """Give every image a transform of its own; see `draw_augmentation`."""
-    drawn = draw_augmentation(len(images), images.shape[1], rng)
-    return apply_each(images, drawn.names, drawn.magnitudes)
-
-
 def _optimizer(module: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     rate, decay = settings.learning_rate, settings.weight_decay

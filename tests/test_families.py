@@ -111,7 +111,7 @@ def test_what_the_user_says_is_taken() -> None:
 
 
 def test_prefix_tokens_are_dropped_however_many_there_are() -> None:
-    # 37 patches a side and five tokens before them are more than 37 squared, and six before 2 by 2 more than 3 squared.
+    # A class token, six registers and a grid of 2 by 2: eleven tokens, enough for 3 by 3, which is not there.
     model = build(settings("vit_tiny_patch16_224", arguments={"reg_tokens": 6}), 5, 32, seed=0)
     tokens = torch.arange(11.0).view(1, 11, 1)
     assert model.grid(tokens)[0, 0].tolist() == [[7, 8], [9, 10]]

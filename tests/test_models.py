@@ -22,7 +22,7 @@ from pipeline.params import ModelSettings, TrainingSettings
 from pipeline.pictures import Pictures, Selection
 from pipeline.randomness import generator
 from pipeline.tables import write
-from pipeline.training import Learner, Split, augment, evaluate, train
+from pipeline.training import Learner, Split, draw_augmentation, evaluate, train
 from pipeline.transforms import TRANSFORMS, apply_each
 from tests.conftest import CLASSES, SIDE, small_convnet
 
@@ -284,6 +284,11 @@ def test_only_the_trained_part_is_stored(tmp_path: Path) -> None:
     (tmp_path / "backbone.safetensors").unlink()
     with pytest.raises(UserError, match=r"trained\.safetensors: .* conv1\.weight is only in the model"):
         load_state(read, tmp_path / "trained.safetensors")
+
+
+def augment(images: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    drawn = draw_augmentation(len(images), images.shape[1], rng)
+    return apply_each(images, drawn.names, drawn.magnitudes)
 
 
 def test_augmentation_draws_every_transform() -> None:
