@@ -30,7 +30,7 @@ from pipeline.transforms import TRANSFORMS
 LARGE = ("resnet50", "vit_base_patch16_224")
 """Models that can be measured besides those of params.yaml."""
 
-PICTURES, CLASSES, EPOCHS = 50, 10, 10
+PICTURES, CLASSES = 50, 10
 SEED = 0
 
 
