@@ -34,9 +34,10 @@ repro: setup $(if $(PROFILE),params)  ## run every stage that is out of date
 	dvc repro
 	@echo; echo "COSE in percent (metrics/table1.csv):"; cat metrics/table1.csv
 
+# One thread for each of the processes that share the tests out, a file at a time.
 .PHONY: test
 test: setup  ## run the tests
-	python -m pytest
+	COSE_THREADS=1 OMP_NUM_THREADS=1 python -m pytest -n $$(nproc 2>/dev/null || echo 2) --dist loadfile
 
 .PHONY: test-full
 test-full: setup  ## run the tests of every model of the paper at its real size (about fifteen minutes)
@@ -55,10 +56,11 @@ bench: setup  ## measure speed against the libraries and the machine (under ten 
 	python -m benchmarks.speed
 
 .PHONY: lint
-lint: setup  ## format, lint and types, as pre-commit runs them
+lint: setup  ## format, lint, types and layers, as pre-commit runs them
 	ruff format --check .
 	ruff check .
 	mypy
+	lint-imports
 
 .PHONY: format
 format: setup  ## format the code

@@ -10,10 +10,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.world import CLASSES, SEED, World, model_settings
-from pipeline.compute import batch_size, threads
-from pipeline.estimate import prepared
-from pipeline.models import Classifier, build
+from benchmarks.world import SEED, World, network
+from pipeline.core.batches import batch_size
+from pipeline.core.device import threads
+from pipeline.models.build import build
+from pipeline.models.classifier import Classifier
+from pipeline.results.estimate import prepared
 
 SHARED, APART = "threads share a batch", "a batch a thread"
 """Two ways to use the cores."""
@@ -36,8 +38,8 @@ class Floor:
     def __init__(self, world: World) -> None:
         """Search over batch sizes, layouts and ways to use the cores."""
         self._world = world
-        plain = build(model_settings(world.name), CLASSES, world.side, SEED).to(world.on).requires_grad_(False)
-        fast = prepared(build(model_settings(world.name), CLASSES, world.side, SEED).to(world.on), world.side)
+        plain = build(network(world.name, world.side), SEED).to(world.on).requires_grad_(False)
+        fast = prepared(build(network(world.name, world.side), SEED).to(world.on), world.side)
         models = {"plain": plain, "folded, channels last": fast}
         usual = batch_size(world.side, world.on)
         sizes = sorted({max(1, usual // 2), usual, 2 * usual})

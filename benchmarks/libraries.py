@@ -18,8 +18,8 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from skimage.segmentation import quickshift
 
-from pipeline.models import Classifier
-from pipeline.saliency import lime
+from pipeline.models.classifier import Classifier
+from pipeline.saliency.methods import lime
 
 mpl.use("Agg")
 

@@ -7,11 +7,12 @@ from typing import Any
 
 import pandas as pd
 
-from pipeline import params, storage
-from pipeline.registry import METHODS
+from pipeline.core import params
+from pipeline.core.files import METRICS
+from pipeline.saliency.method import METHODS
 
-SPEED = storage.METRICS / "benchmark.csv"
-PROCESSES = storage.METRICS / "benchmark_processes.csv"
+SPEED = METRICS / "benchmark.csv"
+PROCESSES = METRICS / "benchmark_processes.csv"
 KEY = ["model", "image_size", "device", "threads", "scale"]
 PAGE = Path("docs/benchmarks.md")
 

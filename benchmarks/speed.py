@@ -27,15 +27,17 @@ from benchmarks.floor import Floor, timed
 from benchmarks.libraries import ONE, at_best, per_image
 from benchmarks.report import KEY, SPEED
 from benchmarks.world import LARGE, PICTURES, Ours, World, device_name, make_world
-from pipeline import params, storage
-from pipeline.compute import batch_size, threads, workers
-from pipeline.errors import UserError
-from pipeline.maps import Maps, MapsWriter, enlarge
-from pipeline.registry import METHODS, Cost
-from pipeline.saliency import lime
-from pipeline.scoring import score_rows
-from pipeline.similarity import Reference, spearman, ssim
-from pipeline.transforms import carry_back
+from pipeline.core import params
+from pipeline.core.batches import batch_size
+from pipeline.core.device import threads, workers
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_csv
+from pipeline.data.geometry import carry_back
+from pipeline.metrics.map_pairs import score_rows
+from pipeline.metrics.similarity import Reference, SimilaritySettings, spearman, ssim
+from pipeline.saliency.map_file import Maps, MapsWriter, Values, enlarge
+from pipeline.saliency.method import METHODS, Cost
+from pipeline.saliency.methods import lime
 
 
 def measure(
@@ -57,13 +59,13 @@ def measure(
     cost: Cost = METHODS[name].cost(settings)
     kinds = {"forward": cost.forward, "gradient": cost.gradient}
     guess = sum(count * floor.now(kind) for kind, count in kinds.items() if count)
-    total = len(world.plan)
+    total = len(world.table)
     # So many that all threads are busy until the end or nearly so.
     together = max(1, batch_size(world.side, world.on) // cost.at_once)
     least = min(total, 4 * workers(world.on) * together)
     many = int(np.clip(1e3 * seconds / guess, least, total))
     # The libraries go through whole images, as the published code does: their checkpoints are read twice an image.
-    by_image = world.plan.sort_values(["image", "row"], kind="stable").index.to_numpy()
+    by_image = world.table.sort_values("image", kind="stable").index.to_numpy()
     few = int(np.clip(1e3 * seconds / (3 * guess + 50), 2, 44))
     slow = np.sort(by_image[:few])
     spread = np.linspace(0, total - 1, many).astype(np.int64)
@@ -106,22 +108,24 @@ def measure(
             line |= {
                 "efficiency_kernel": medians["floor"] / medians["kernel"],
                 "efficiency_stage": medians["floor"] / medians["ours"], "mb_per_1000_maps": size / 1e3,
-            } | _stored_effect(maps, positions, stored, world.side)  # fmt: skip
+            } | _stored_effect(maps, positions, stored, world.side, METHODS[name].values)  # fmt: skip
         else:
-            own = [enlarge(maps[at], world.side) for at in by_image[:few].tolist()]
+            own = [enlarge(maps[at], world.side, METHODS[name].values) for at in by_image[:few].tolist()]
             differences = np.abs(np.stack(own) - np.stack(theirs[way]))
             line |= {"max_abs_diff": float(differences.max()), "mean_abs_diff": float(differences.mean())}
         lines.append(line)
     return lines
 
 
-def _stored_effect(maps: dict[int, Any], positions: Any, stored: Maps, side: int) -> dict[str, float]:
+def _stored_effect(
+    maps: dict[int, Any], positions: Any, stored: Maps, side: int, values: Values
+) -> dict[str, float]:  # fmt: skip
     """Return how far storing moves the similarity of two maps at most, over neighbouring rows."""
     moved: dict[str, list[float]] = {"ssim": [0.0], "spearman": [0.0]}
     for number in range(min(len(positions) - 1, 40)):
-        exact = [enlarge(maps[positions[number + i]], side) for i in (0, 1)]
+        exact = [enlarge(maps[positions[number + i]], side, values) for i in (0, 1)]
         kept = [stored[number + i] for i in (0, 1)]
-        kept = [one if one.shape == (side, side) else enlarge(one, side) for one in kept]
+        kept = [one if one.shape == (side, side) else enlarge(one, side, values) for one in kept]
         for what, compare in (("ssim", ssim), ("spearman", spearman)):
             before, after = (compare(Reference(a, 5), b) for a, b in (exact, kept))
             if before is not None and after is not None:
@@ -131,18 +135,16 @@ def _stored_effect(maps: dict[int, Any], positions: Any, stored: Maps, side: int
 
 def measure_scores(world: World, repeats: int) -> list[dict[str, Any]]:
     """Measure the comparisons, and the whole score stage, against scipy and skimage on the same maps."""
-    rng, count, side = np.random.default_rng(0), len(world.plan), world.side
+    rng, count, side = np.random.default_rng(0), len(world.table), world.side
     path = world.folder / "scored.npy"
     with MapsWriter(path, "float16", count) as writer:
         for at in range(count):
             writer.write(np.array([at]), rng.random((1, side, side)) ** 2)
     maps = Maps(path, count)
-    index = pd.DataFrame({"row": world.plan["row"], "state": world.predictions["state"],
-                          "target": world.predictions["prediction"]})  # fmt: skip
-    settings = params.SimilaritySettings(window=5)
+    settings = SimilaritySettings(window=5, validity="whole")
     a, b = maps[0], maps[1]
     wide_a, wide_b = a.astype(float), b.astype(float)
-    rotated, valid = carry_back(b, "rotate", 30.0)
+    rotated, valid = carry_back(b, "rotate", 30.0, "whole")
 
     def five(compare: Callable[..., Any], other: Any, mask: Any = None) -> None:
         """Compare with a reference five times; a cell does it some twenty times."""
@@ -165,8 +167,8 @@ def measure_scores(world: World, repeats: int) -> list[dict[str, Any]]:
         for key, work in ways.items():
             times[key].append(timed(work, world.on)[0] / 5)
     for _ in range(repeats):
-        spent, _ = timed(lambda: score_rows(world.plan, world.predictions, index, maps, side, settings), world.on)
-        times["score stage", "ours"].append(spent / (count - world.plan["kind"].eq("reference").sum()))
+        spent, _ = timed(lambda: score_rows(world.table, maps, "unit", side, settings), world.on)
+        times["score stage", "ours"].append(spent / (count - world.table["kind"].eq("reference").sum()))
     lines = []
     for (what, way), values in times.items():
         median = float(np.median(values))
@@ -266,7 +268,7 @@ def write(table: pd.DataFrame) -> None:
         line = [*KEY, "method"]
         measured = old[line].apply(tuple, axis=1).isin(set(table[line].apply(tuple, axis=1)))
         table = pd.concat([old[~measured], table], ignore_index=True).sort_values(KEY, kind="stable")
-    storage.write_csv(SPEED, table.reindex(columns=COLUMNS))
+    write_csv(SPEED, table.reindex(columns=COLUMNS))
     report.write()
 
 

@@ -19,16 +19,19 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
-from pipeline import params, storage, tables
-from pipeline.compute import device
-from pipeline.cose import summarize
-from pipeline.explanation import explain_rows
-from pipeline.maps import Maps, decode, encode
-from pipeline.models import Classifier, build
-from pipeline.pictures import Pictures
-from pipeline.registry import METHODS
-from pipeline.rows import in_first
-from pipeline.scoring import score_rows
+from pipeline.core import grid, params
+from pipeline.core.files import METRICS, write_csv
+from pipeline.core.grid import CellSettings
+from pipeline.metrics.cose import StatisticsSettings, summarize
+from pipeline.metrics.map_pairs import score_rows
+from pipeline.metrics.similarity import SimilaritySettings
+from pipeline.models.cell import cell_folder, first_images, read_cell
+from pipeline.models.classifier import Classifier
+from pipeline.models.load import load_states
+from pipeline.models.trained import model_folder
+from pipeline.saliency.explain import explain_rows
+from pipeline.saliency.map_file import Maps, decode, encode
+from pipeline.saliency.method import METHODS
 from stages.command import run
 
 Stored = Callable[[npt.NDArray[Any]], npt.NDArray[Any]]
@@ -52,44 +55,36 @@ class Changed(Sequence[npt.NDArray[Any]]):
         return self._form(self._maps[position])
 
 
-def measure(dataset: str, model: str, method: str) -> dict[str, Any]:
-    """Return what each form changes in one cell."""
+def measure(name: str, cell: CellSettings, method: str) -> dict[str, Any]:
+    """Return what each form changes for a method on a cell."""
     chosen = METHODS[method]
     own = params.read(f"saliency.{method}", chosen.settings)
     seed = params.read("seed", params.Seed)
-    size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
-    settings = params.network(model)
-    head = params.read(f"training.{dataset}.head", params.Widths)
-    splits = tables.read("splits", storage.splits_file(dataset))
-    plan, predictions = in_first(
-        tables.read("plan", storage.plan_file(dataset)),
-        tables.read("predictions", storage.predictions_file(dataset, model)),
-        own.images,
-    )
-    pictures = Pictures(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
-    classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0, head=head).to(device())
+    images = params.read("plan.images", params.Count)
+    known = read_cell(cell_folder(name))
+    rows = first_images(known.rows, own.images)
 
     def explain(
         one: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]
     ) -> torch.Tensor:  # fmt: skip
         return chosen.explain(one, images, targets, own, seeds)
 
-    similarity = params.read("similarity", params.SimilaritySettings)
-    statistics = params.read("statistics", params.StatisticsSettings)
+    similarity = params.read("similarity", SimilaritySettings)
+    statistics = params.read("statistics", StatisticsSettings)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "maps.npy")
-        index = explain_rows(
-            classifier, storage.models_folder(dataset, model), plan, predictions, pictures, explain, "float32",
-            chosen.cost(own).at_once, seed, path,
+        explain_rows(
+            load_states(known.network, model_folder(name)), rows, known.pictures, explain, values=chosen.values,
+            storage="float32", at_once=chosen.cost(own).at_once, seed=seed, maps_path=path,
         )  # fmt: skip
-        exact = Maps(path, len(index))
+        exact = Maps(path, len(rows))
 
         def scored(maps: Sequence[npt.NDArray[Any]]) -> tuple[pd.DataFrame, list[float | None]]:
-            scores = score_rows(plan, predictions, index, maps, size, similarity)
-            return scores, [line["cose"] for line in summarize(scores, statistics, seed, dataset)]
+            scores = score_rows(rows, maps, chosen.values, known.network.image_size, similarity)
+            return scores, [line["cose"] for line in summarize(scores, images, statistics, seed, cell.dataset)]
 
         scores, numbers = scored(exact)
-        line: dict[str, Any] = {"dataset": dataset, "model": model, "method": method}
+        line: dict[str, Any] = {"cell": name, "method": method}
         for name, form in FORMS.items():
             other, changed = scored(Changed(exact, form))
             moved = [abs(a - b) for a, b in zip(numbers, changed, strict=True) if a is not None and b is not None]
@@ -103,17 +98,16 @@ def measure(dataset: str, model: str, method: str) -> dict[str, Any]:
 
 def main() -> None:
     """Measure the whole grid."""
-    cells = product(params.names("datasets"), params.names("models"), params.names("saliency"))
     lines = []
-    for cell in cells:
-        if METHODS.find(cell[2], "saliency").storage == "uint8":
-            lines.append(measure(*cell))
+    for (name, cell), method in product(grid.cells().items(), grid.methods()):
+        if METHODS.find(method, "saliency").stored_as == "uint8" and method not in cell.without:
+            lines.append(measure(name, cell, method))
             print(", ".join(f"{key} {value:.4f}" if isinstance(value, float) else value
                             for key, value in lines[-1].items()), flush=True)  # fmt: skip
     table = pd.DataFrame(lines)
-    storage.write_csv(storage.METRICS / "benchmark_storage.csv", table)
+    write_csv(METRICS / "benchmark_storage.csv", table)
     worst = ", ".join(f"{name} {table[f'{name}_cose'].max():.4f}" for name in FORMS)
-    print(f"greatest change of COSE in percentage points: {worst} ({storage.METRICS / 'benchmark_storage.csv'})")
+    print(f"greatest change of COSE in percentage points: {worst} ({METRICS / 'benchmark_storage.csv'})")
 
 
 if __name__ == "__main__":

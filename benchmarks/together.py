@@ -21,10 +21,11 @@ import pandas as pd
 from benchmarks import report
 from benchmarks.report import KEY, PROCESSES
 from benchmarks.world import Ours, device_name, make_world
-from pipeline import params, storage
-from pipeline.compute import device, threads
-from pipeline.errors import UserError
-from pipeline.registry import METHODS
+from pipeline.core import params
+from pipeline.core.device import device, threads
+from pipeline.core.errors import UserError
+from pipeline.core.files import write_csv
+from pipeline.saliency.method import METHODS
 
 
 def _cell(model: str, side: int, images: int, methods: list[str]) -> None:
@@ -32,7 +33,7 @@ def _cell(model: str, side: int, images: int, methods: list[str]) -> None:
     with tempfile.TemporaryDirectory() as folder:
         world = make_world(model, side, images, Path(folder))
         cells = [
-            Ours(world, name, params.read(f"saliency.{name}", METHODS[name].settings), np.arange(len(world.plan)))
+            Ours(world, name, params.read(f"saliency.{name}", METHODS[name].settings), np.arange(len(world.table)))
             for name in methods
         ]
         for _ in sys.stdin:
@@ -125,7 +126,7 @@ def main() -> None:
     if PROCESSES.exists():
         old = pd.read_csv(PROCESSES)
         table = pd.concat([old[~old[KEY].apply(tuple, axis=1).isin(set(table[KEY].apply(tuple, axis=1)))], table])
-    storage.write_csv(PROCESSES, table)
+    write_csv(PROCESSES, table)
     report.write()
     return None
 

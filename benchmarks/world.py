@@ -12,20 +12,27 @@ import pandas as pd
 import torch
 
 from benchmarks.libraries import Row
-from pipeline import params
-from pipeline.compute import batch_size, device, workers
-from pipeline.datasets.shapes import Settings as ShapesSettings
-from pipeline.datasets.shapes import load as draw_shapes
-from pipeline.explanation import explain_rows
-from pipeline.images import decode_images
-from pipeline.models import Classifier, build, load_state, save_state
-from pipeline.parallel import in_order
-from pipeline.plan import draw_plan
-from pipeline.prediction import predict
-from pipeline.randomness import stream_seed
-from pipeline.registry import METHODS
-from pipeline.rows import Inputs, Part, States, parts
-from pipeline.transforms import TRANSFORMS
+from pipeline.core import params
+from pipeline.core.batches import batch_size
+from pipeline.core.device import device, workers
+from pipeline.core.parallel import in_order
+from pipeline.core.randomness import stream_seed
+from pipeline.data.datasets.shapes import Settings as ShapesSettings
+from pipeline.data.datasets.shapes import load as draw_shapes
+from pipeline.data.decode import decode_images
+from pipeline.data.inputs import Inputs
+from pipeline.data.plan import PlanSettings, draw_plan
+from pipeline.data.transforms import TRANSFORMS
+from pipeline.models.build import build, resolved
+from pipeline.models.classifier import Classifier
+from pipeline.models.network import Network
+from pipeline.models.prediction import predict, rows_of
+from pipeline.models.recipe import ModelSettings
+from pipeline.models.states import States
+from pipeline.models.sweep import Part, parts
+from pipeline.models.trained import load_state, save_state
+from pipeline.saliency.explain import explain_rows
+from pipeline.saliency.method import METHODS
 
 LARGE = ("resnet50", "vit_base_patch16_224")
 """Models that can be measured besides those of params.yaml."""
@@ -41,8 +48,7 @@ class World:
     name: str
     folder: Path
     model: Classifier
-    plan: pd.DataFrame
-    predictions: pd.DataFrame
+    table: pd.DataFrame
     pictures: dict[int, Any]
     side: int
 
@@ -56,16 +62,13 @@ class World:
         return self.model.requires_grad_(True)
 
     def rows(self, positions: Iterable[int]) -> list[Row]:
-        """Return rows of the plan as the libraries' loops take them."""
+        """Return rows as the libraries' loops take them."""
         chosen = np.fromiter(positions, np.int64)
-        pixels = Inputs(self.plan, self.pictures).pixels(chosen)
+        pixels = Inputs(self.table, self.pictures).pixels(chosen)
         return [
-            Row(
-                self.predictions["state"][at], int(self.plan["image"][at]), one,
-                int(self.predictions["prediction"][at]), stream_seed(SEED, "explain", int(self.plan["row"][at])),
-            )
-            for at, one in zip(chosen, pixels, strict=True)
-        ]  # fmt: skip
+            Row(row.state, int(row.image), one, int(row.prediction), stream_seed(SEED, "explain", int(row.row)))
+            for row, one in zip(self.table.iloc[chosen].itertuples(), pixels, strict=True)
+        ]
 
 
 def make_world(name: str, side: int, images: int, folder: Path) -> World:
@@ -77,32 +80,26 @@ def make_world(name: str, side: int, images: int, folder: Path) -> World:
         images: how many are explained; each has 22 rows.
         folder: where the weights go.
     """
-    settings = model_settings(name)
+    described = network(name, side)
     drawn = draw_shapes(_shapes(side), SEED)
     pixels = decode_images(drawn.images[:images], side, 1.0, "drawn")
-    splits = pd.DataFrame({"image": range(images), "label": drawn.labels[:images], "split": "test"})
-    plan = draw_plan(
-        splits,
-        params.PlanSettings(images=images, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=()),
-        side, SEED, "benchmark",
-    )  # fmt: skip
-    model = build(settings, CLASSES, side, SEED)
+    labels = drawn.labels[:images]
+    splits = pd.DataFrame({"image": range(images), "name": drawn.names[:images], "label": labels, "split": "test"})
+    settings = PlanSettings(images=images, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=())
+    plan = draw_plan(splits, settings, side, SEED, "benchmark")
+    model = build(described, SEED)
     for number, state in enumerate(("trained", "random")):
-        save_state(build(settings, CLASSES, side, number), folder / f"{state}.safetensors")
+        save_state(build(described, number), folder / f"{state}.safetensors")
     model.to(device())
     pictures = dict(enumerate(pixels))
-    predictions = predict(model, folder, plan, splits, pictures, {})
-    return World(name, folder, model, plan, predictions, pictures, side)
+    rows = rows_of(plan, splits.set_index("image")["label"], {})
+    return World(name, folder, model, predict(States(model, folder, side), rows, pictures), pictures, side)
 
 
-def model_settings(name: str) -> params.ModelSettings:
-    """Return the settings of a model of params.yaml or of `LARGE`."""
-    if name in LARGE:
-        return params.ModelSettings(
-            architecture=name, arguments={}, weights=None, crop_fraction=1.0, mean="auto", std="auto", cam_layer="auto",
-            cam_layout="auto", recipes={}, checkpoints={},
-        )  # fmt: skip
-    return params.read(f"models.{name}", params.ModelSettings)
+def network(name: str, side: int) -> Network:
+    """Return the description of a model of params.yaml or of `LARGE`, for images of a size."""
+    known = ModelSettings(architecture=name) if name in LARGE else params.read(f"models.{name}", ModelSettings)
+    return Network(settings=resolved(known.network()), classes=CLASSES, image_size=side, head=())
 
 
 def _shapes(side: int) -> ShapesSettings:
@@ -117,21 +114,19 @@ class Ours:
 
     def __init__(self, world: World, name: str, settings: Any, positions: Any) -> None:
         self.world, self.method, self.settings, self.positions = world, METHODS[name], settings, positions
-        self.plan = world.plan.iloc[positions].reset_index(drop=True)
-        self.predictions = world.predictions.iloc[positions].reset_index(drop=True)
+        self.table = world.table.iloc[positions].reset_index(drop=True)
         self.at_once = self.method.cost(settings).at_once
         self.states = States(world.model, world.folder, world.side)
 
     def prepare(self) -> None:
         """Make the inputs that the kernel is measured on."""
-        inputs = Inputs(self.plan, self.world.pictures)
+        inputs = Inputs(self.table, self.world.pictures)
         self.ready = {
-            part.positions[0]: self.world.model.normalize(inputs.pixels(part.positions)) for part in self._parts()
+            part.positions[0]: self.world.model.normalize(inputs.pixels(part.filled)) for part in self._parts()
         }
 
     def _parts(self) -> list[Part]:
-        size = max(1, batch_size(self.world.side, self.world.on) // self.at_once)
-        return list(parts(self.predictions["state"].tolist(), size))
+        return list(parts(self.table, max(1, batch_size(self.world.side, self.world.on) // self.at_once)))
 
     def explain(
         self, model: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]
@@ -143,21 +138,22 @@ class Ours:
 
         def work(part: Part) -> tuple[Part, Any]:
             model = self.states.model(part.state)
-            targets = torch.tensor(self.predictions["prediction"].to_numpy()[part.positions]).to(self.world.on)
-            rows = self.plan["row"].to_numpy()[part.positions]
+            targets = torch.tensor(self.table["prediction"].to_numpy()[part.filled]).to(self.world.on)
+            rows = self.table["row"].to_numpy()[part.filled]
             seeds = [stream_seed(SEED, "explain", int(row)) for row in rows]
             return part, self.explain(model, self.ready[part.positions[0]], targets, seeds).cpu().numpy()
 
         maps: dict[int, Any] = {}
         for part, values in in_order(work, self._parts(), workers(self.world.on)):
-            maps.update(zip(self.positions[part.positions].tolist(), values, strict=True))
+            maps.update(zip(self.positions[part.positions].tolist(), values, strict=False))  # the rest fills the batch
         return maps
 
     def stage(self) -> None:
         """Do what the stage does, from pictures and weights on disk to maps on disk."""
         explain_rows(
-            self.world.model, self.world.folder, self.plan, self.predictions, self.world.pictures, self.explain,
-            self.method.storage, self.at_once, SEED, self.world.folder / "maps.npy",
+            States(self.world.model, self.world.folder, self.world.side), self.table, self.world.pictures, self.explain,
+            values=self.method.values, storage=self.method.stored_as, at_once=self.at_once, seed=SEED,
+            maps_path=self.world.folder / "maps.npy",
         )  # fmt: skip
 
 

@@ -3,7 +3,7 @@
 Run them as `python -m stages.NAME` from the root of the repository; DVC does.
 """
 
-from pipeline.compute import prepare_threads
+from pipeline.core.device import prepare_threads
 
 # Before any stage imports torch: its threads read this once, when they start.
 prepare_threads()

@@ -1,45 +1,34 @@
-"""Turn the scores of the whole grid into the benchmark's numbers; what comes in and what goes out is validated."""
+"""Turn the scores of the whole grid into the benchmark's numbers."""
 
-from itertools import product
+import sys
 
-from pipeline import cose, params, storage, tables
-from pipeline.comparison import accuracies
-from pipeline.expectations import Validator
+from pipeline.core import grid, params, tables
+from pipeline.core.files import METRICS, write_csv, write_json
+from pipeline.metrics import cose
+from pipeline.models.training_metrics import read_training_metrics
+from pipeline.results.comparison import accuracies
+from pipeline.results.headline import headline, paper_table
+from pipeline.results.summary import COSE, TRANSFORM_MEANS, leftovers, mixed, summarize_grid, summary_file
 from stages.command import run
 
 
 def main() -> None:
     """Write the tables of COSE and of accuracies, and the headline metrics."""
     seed = params.read("seed", params.Seed)
-    settings = params.read("statistics", params.StatisticsSettings)
-    methods = params.names("saliency")
-    validator = Validator()
-    summaries, perturbations = [], []
-    for dataset, model, method in product(params.names("datasets"), params.names("models"), methods):
-        file = storage.scores_file(dataset, model, method)
-        scores = tables.read("scores", file)
-        validator.check("scores", scores, str(file))
-        cell = {"dataset": dataset, "model": model, "method": method}
-        summaries += [cell | line for line in cose.summarize(scores, settings, seed, dataset)]
-        perturbations += [cell | line for line in cose.by_perturbation(scores)]
-    results = {
-        "cose": tables.from_lines("cose", summaries),
-        "transforms": tables.from_lines("transforms", perturbations),
-    }
-    for name, table in results.items():
-        validator.check(name, table, str(storage.aggregate_file(name)))
-    for name, table in results.items():
-        tables.write(name, storage.aggregate_file(name), table)
-        storage.write_csv(storage.METRICS / f"{name}.csv", table)
-    metrics = {
-        cell: storage.read_json(storage.training_metrics_file(*cell))
-        for cell in product(params.names("datasets"), params.names("models"))
-    }
-    storage.write_csv(storage.METRICS / "accuracy.csv", accuracies(metrics, settings.confidence))
-    table1 = cose.paper_table(results["cose"], methods)
-    storage.write_csv(storage.METRICS / "table1.csv", table1)
-    storage.write_json(storage.METRICS / "cose.json", cose.headline(results["cose"]))
+    images = params.read("plan.images", params.Count)
+    settings = params.read("statistics", cose.StatisticsSettings)
+    cells, methods = grid.cells(), grid.methods()
+    results = summarize_grid(cells, methods, images, settings, seed)
+    tables.write_all([(table, summary_file(table), results[table.name]) for table in (COSE, TRANSFORM_MEANS)])
+    for table in (COSE, TRANSFORM_MEANS):
+        write_csv(METRICS / f"{table.name}.csv", results[table.name])
+    metrics = {(name, cell.dataset, cell.model): read_training_metrics(name) for name, cell in cells.items()}
+    write_csv(METRICS / "accuracy.csv", accuracies(metrics, settings.confidence))
+    write_csv(METRICS / "table1.csv", paper_table(results[COSE.name], methods))
+    write_json(METRICS / "cose.json", headline(results[COSE.name]))
+    for line in [*mixed(cells, methods), *leftovers(cells)]:
+        print(line, file=sys.stderr)
 
 
 if __name__ == "__main__":
-    run(main)
+    run(main, tables=True)

@@ -1,92 +1,112 @@
-"""Check the whole of params.yaml before anything runs; what only a built model can know is checked then."""
+"""Check the whole of params.yaml before anything runs, and lay out the grid.
 
-import re
-from pathlib import Path
+What only a built model can know is checked when it is built.
+"""
 
-from pipeline import params, storage
-from pipeline.errors import UserError, unknown_name
-from pipeline.models import TRAINED, check_architecture, checkpoint_epochs, state_name
-from pipeline.plan import check_transforms
-from pipeline.registry import DATASETS, METHODS
-from pipeline.weights import check_sum
+from typing import Any
+
+from pipeline.core import grid, params
+from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.files import DATA, whole, write_json
+from pipeline.core.grid import CellSettings
+from pipeline.core.names import checked, checked_cell
+from pipeline.core.params import PARAMS
+from pipeline.data.dataset import DATASETS
+from pipeline.data.plan import PlanSettings, check_transforms
+from pipeline.metrics.cose import StatisticsSettings
+from pipeline.metrics.similarity import SimilaritySettings
+from pipeline.models.build import check_architecture
+from pipeline.models.recipe import ModelSettings, TrainingSettings, check_checkpoints, check_own, read_recipe
+from pipeline.saliency.explanations import GRID, grid_file
+from pipeline.saliency.method import METHODS
 from stages.command import run
+
+SECTIONS: dict[str, Any] = {
+    "seed": params.Seed,
+    "datasets": dict[str, Any],
+    "plan": PlanSettings,
+    "models": dict[str, Any],
+    "training": dict[str, TrainingSettings],
+    "cells": dict[str, CellSettings],
+    "saliency": dict[str, Any],
+    "similarity": SimilaritySettings,
+    "statistics": StatisticsSettings,
+}
+"""The top level of params.yaml."""
+GATE = DATA / "gates" / "params.json"
+"""What every other stage hangs on; it says the same whatever params.yaml holds, so that it reruns nothing."""
 
 
 def main() -> None:
-    """Check every section against its type and every name against what exists."""
+    """Check every section against its type and every name against what exists, and write one file per map to make."""
     for section in params.sections():
-        if section not in params.SECTIONS:
-            raise unknown_name(str(storage.PARAMS), "section", section, params.SECTIONS)
-    for section, kind in params.SECTIONS.items():
+        if section not in SECTIONS:
+            raise unknown_name(str(PARAMS), "section", section, SECTIONS)
+    for section, kind in SECTIONS.items():
         params.read(section, kind)
-    for section in ("datasets", "models", "saliency"):
+    for section in ("datasets", "models", "saliency", "cells", "training"):
         if not params.names(section):
-            raise UserError(f"{storage.PARAMS}: {section}: found nothing; allowed: at least one entry")
+            raise UserError(f"{PARAMS}: {section}: found nothing; allowed: at least one entry")
         for name in params.names(section):
-            # Names become parts of paths and of DVC's stage names.
-            if not re.fullmatch(r"\w+", str(name), re.ASCII):
-                raise UserError(f"{storage.PARAMS}: {section}: found the name {name!r}; allowed: letters, digits and _")
+            checked_cell(name) if section == "cells" else checked(name, section.removesuffix("s"))
+    plan = params.read("plan", PlanSettings)
+    check_transforms(plan)
+    _check_datasets()
+    _check_models()
+    _check_methods(plan)
+    cells = grid.cells()
+    for name, cell in cells.items():
+        _check_cell(name, cell, plan)
+    with whole(GRID) as draft:
+        for name, cell in cells.items():
+            for method in grid.methods():
+                write_json(draft / grid_file(name, method).relative_to(GRID), {"left_out": cell.without.get(method)})
+    write_json(GATE, {"params.yaml": "checked"})
+
+
+def _check_datasets() -> None:
     for dataset in params.names("training"):
         if dataset not in params.names("datasets"):
-            raise unknown_name(f"{storage.PARAMS}: training", "dataset", dataset, params.names("datasets"))
+            raise unknown_name(f"{PARAMS}: training", "data set", dataset, params.names("datasets"))
     for dataset in params.names("datasets"):
         loader = params.read(f"datasets.{dataset}", dict).get("loader")
-        entry = DATASETS.find(loader, f"datasets.{dataset}.loader")
-        params.read(f"datasets.{dataset}", entry.settings)
-        params.read(f"training.{dataset}", params.TrainingSettings)
-    plan = params.read("plan", params.PlanSettings)
-    check_transforms(plan)
+        params.read(f"datasets.{dataset}", DATASETS.find(loader, f"datasets.{dataset}.loader").settings)
+
+
+def _check_models() -> None:
     for model in params.names("models"):
-        _check_model(model, params.read(f"models.{model}", params.ModelSettings), plan)
+        settings = params.read(f"models.{model}", ModelSettings)
+        check_architecture(settings.architecture, f"{PARAMS}: models.{model}.architecture")
+        for key in ("recipes", "checkpoints"):
+            for dataset in getattr(settings, key):
+                if dataset not in params.names("datasets"):
+                    where = f"{PARAMS}: models.{model}.{key}"
+                    raise unknown_name(where, "data set", dataset, params.names("datasets"))
+
+
+def _check_methods(plan: PlanSettings) -> None:
     for method in params.names("saliency"):
         settings = params.read(f"saliency.{method}", METHODS.find(method, "saliency").settings)
         if settings.images != "all" and settings.images > plan.images:
-            raise UserError(f"{storage.PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most "
+            raise UserError(f"{PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most "
                             f"{plan.images} (plan.images), or all")  # fmt: skip
-    storage.write_json(storage.PARAMS_GATE, {"checked": sorted(params.SECTIONS)})
 
 
-def _check_model(name: str, settings: params.ModelSettings, plan: params.PlanSettings) -> None:
-    """Check what a model says against timm's names, the datasets and the plan."""
-    where = f"models.{name}"
-    check_architecture(settings.architecture, f"{storage.PARAMS}: {where}.architecture")
-    for key in ("recipes", "checkpoints"):
-        for dataset in getattr(settings, key):
-            if dataset not in params.names("datasets"):
-                raise unknown_name(f"{storage.PARAMS}: {where}.{key}", "dataset", dataset, params.names("datasets"))
-    for dataset, states in settings.checkpoints.items():
-        if TRAINED not in states:
-            raise UserError(f"{storage.PARAMS}: {where}.checkpoints.{dataset}: found no {TRAINED!r}; it is needed, "
-                            "others need not be there")  # fmt: skip
-        epochs = params.recipe(dataset, settings, name).epochs
-        known = [state_name(epoch) for epoch in checkpoint_epochs(plan.checkpoints, epochs).values()]
-        for state in sorted(states.keys() - {TRAINED, *known}):
-            raise unknown_name(f"{storage.PARAMS}: {where}.checkpoints.{dataset}", "state of this training", state,
-                               [TRAINED, *known])  # fmt: skip
-        for state, weights in states.items():
-            if weights.sha256 is None:
-                raise UserError(f"{storage.PARAMS}: {where}.checkpoints.{dataset}.{state}.sha256: found null; allowed: "
-                                "the checksum, by which a change of the file is noticed"
-                                + _checksum(weights.file))  # fmt: skip
-    for dataset in params.names("datasets"):
-        own = "epochs" in settings.recipes.get(dataset, {})
-        key = f"{where}.recipes.{dataset}.epochs" if own else f"training.{dataset}.epochs"
-        _check_checkpoints(plan.checkpoints, params.recipe(dataset, settings, name).epochs, key)
-
-
-def _checksum(file: str) -> str:
-    """Say the checksum of a file that is there, to be copied."""
-    return f" (now {check_sum(Path(file), None, '')})" if Path(file).is_file() else ""
-
-
-def _check_checkpoints(percents: tuple[int, ...], epochs: int, key: str) -> None:
-    """Raise a `UserError` where two checkpoints, or one and the trained model, would be the same."""
-    taken = checkpoint_epochs(percents, epochs)
-    if len(set(taken.values())) < len(taken) or epochs in taken.values():
-        raise UserError(
-            f"{storage.PARAMS}: plan.checkpoints: found {list(percents)}, which are epochs {sorted(taken.values())} of "
-            f"{epochs} ({key}); allowed: different epochs before the last"
-        )
+def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:
+    for key, value, section in (("dataset", cell.dataset, "datasets"), ("model", cell.model, "models")):
+        if value not in params.names(section):
+            raise unknown_name(f"{PARAMS}: cells.{name}.{key}", section.removesuffix("s"), value, params.names(section))
+    for method in cell.without:
+        if method not in params.names("saliency"):
+            raise unknown_name(f"{PARAMS}: cells.{name}.without", "method", method, params.names("saliency"))
+    settings = params.read(f"models.{cell.model}", ModelSettings)
+    recipe = read_recipe(cell.dataset, settings, cell.model)
+    own = "epochs" in settings.recipes.get(cell.dataset, {})
+    key = f"models.{cell.model}.recipes.{cell.dataset}.epochs" if own else f"training.{cell.dataset}.epochs"
+    check_checkpoints(plan.checkpoints, recipe.epochs, key)
+    if cell.dataset in settings.checkpoints:
+        where = f"{PARAMS}: models.{cell.model}.checkpoints.{cell.dataset}"
+        check_own(settings.checkpoints[cell.dataset], plan.checkpoints, recipe.epochs, where)
 
 
 if __name__ == "__main__":

@@ -8,19 +8,39 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
-from pipeline.errors import UserError
+from pipeline.core.errors import UserError
+from pipeline.core.files import DATA, METRICS, sweep
+
+HELP = {
+    "cell": "name of a cell in params.yaml, such as digits-resnet_mini",
+    "dataset": "name of a data set in params.yaml",
+    "model": "name of a model in params.yaml",
+    "method": "name of a saliency method in params.yaml",
+    "name": "name of a profile, or default",
+}
 
 
-def run(stage: Callable[..., None], *names: str) -> None:
+def run(stage: Callable[..., None], *names: str, tables: bool = False) -> None:
     """Parse ``--name value`` for each name and call the stage with them.
 
     A `UserError` ends the process with its one line and exit code 1; set ``COSE_TRACEBACK=1`` to see where it came
     from. Any other exception is a defect and shows its traceback.
+
+    Args:
+        stage: called with the values as keywords.
+        names: of its arguments.
+        tables: whether it writes tables, whose suites take a while to import.
     """
     parser = argparse.ArgumentParser(description=stage.__doc__)
     for name in names:
-        parser.add_argument(f"--{name}", required=True, help=f"name of a {name} in params.yaml")
-    guarded(partial(stage, **vars(parser.parse_args())))
+        parser.add_argument(f"--{name}", required=True, help=HELP[name])
+    arguments = vars(parser.parse_args())
+    if tables:
+        from pipeline.core import suites
+
+        suites.prepare()
+    sweep(DATA, METRICS)
+    guarded(partial(stage, **arguments))
 
 
 def guarded(work: Callable[[], None]) -> None:

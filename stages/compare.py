@@ -1,21 +1,31 @@
 """Lay our Table 1 and our accuracies beside the paper's, cell by cell. Not a stage of the graph: it runs nothing."""
 
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 
-from pipeline import cose, needs, params, storage, tables
-from pipeline.comparison import Cell, compare, published
+from pipeline.core import grid, params
+from pipeline.core.files import METRICS, write_csv
+from pipeline.data.prepared import SPLITS, prepared_file
+from pipeline.metrics.cose import StatisticsSettings
+from pipeline.metrics.scores import scores_folder
+from pipeline.models.cell import cell_folder, rows_file
+from pipeline.models.training_metrics import training_metrics_file
+from pipeline.results import needs
+from pipeline.results.comparison import Cell, compare, published
+from pipeline.results.summary import COSE, summarize_grid
+from pipeline.saliency.explanations import ABOUT, explanations_folder
 from stages.command import run
 
 SECTIONS = ("datasets", "models", "saliency")
-FILE = storage.METRICS / "comparison.csv"
+FILE = METRICS / "comparison.csv"
 
 
 def main() -> None:
     """Print both tables, count what is missing and why, and write metrics/comparison.csv."""
     table = compare(summarized(), why_missing)
-    storage.write_csv(FILE, table)
+    write_csv(FILE, table)
     print("COSE in percent (SSIM, paper protocol): ours with its interval, the paper's, difference")
     for line in table.itertuples():
         name = f"{line.dataset} {line.model} {line.method}"
@@ -32,20 +42,20 @@ def main() -> None:
 
 
 def summarized() -> pd.DataFrame:
-    """Return the table ``cose`` of those cells of the paper's that are scored, whether the whole grid is or not."""
+    """Return the table ``cose`` of what is scored of the grid, whether the whole grid is or not."""
     seed = params.read("seed", params.Seed)
-    settings = params.read("statistics", params.StatisticsSettings)
-    lines = []
-    for cell in published("cose")[["dataset", "model", "method"]].itertuples(index=False):
-        file = storage.scores_file(*cell)
-        if file.exists() and all(name in params.names(section) for section, name in zip(SECTIONS, cell, strict=True)):
-            summary = cose.summarize(tables.read("scores", file), settings, seed, cell.dataset)
-            lines += [cell._asdict() | line for line in summary]
-    return tables.from_lines("cose", lines)
+    images = params.read("plan.images", params.Count)
+    settings = params.read("statistics", StatisticsSettings)
+    scored = {
+        (cell, method)
+        for cell, method in product(grid.cells(), grid.methods())
+        if (scores_folder(cell, method) / ABOUT).exists()
+    }
+    return summarize_grid(grid.cells(), grid.methods(), images, settings, seed, scored)[COSE.name]
 
 
 def _accuracies() -> None:
-    file = storage.METRICS / "accuracy.csv"
+    file = METRICS / "accuracy.csv"
     theirs = published("accuracy")
     ours = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["dataset", "model", "published"])
     both = ours[ours["published"].notna()]
@@ -56,18 +66,24 @@ def _accuracies() -> None:
         )
 
 
-def why_missing(cell: Cell) -> str:
-    """Return the first thing on the way to a cell's number that is not there."""
-    dataset, model, method = cell
-    for section, name in zip(SECTIONS, cell, strict=True):
+def why_missing(published_cell: Cell) -> str:
+    """Return the first thing on the way to a number of the paper's that is not there."""
+    dataset, model, method = published_cell
+    for section, name in zip(SECTIONS, published_cell, strict=True):
         if name not in params.names(section):
-            return f"{name} is not among the {section} of {storage.PARAMS} (make params PROFILE=paper)"
+            return f"{name} is not among the {section} of {params.PARAMS} (make params PROFILE=paper)"
+    cells = {name: cell for name, cell in grid.cells().items() if (cell.dataset, cell.model) == (dataset, model)}
+    if not cells:
+        return f"no cell of {params.PARAMS} has this data set and model"
+    name, cell = next(iter(cells.items()))
+    if method in cell.without:
+        return f"left out: {cell.without[method]}"
     steps: list[tuple[str, Path, list[str]]] = [
-        ("prepared", storage.splits_file(dataset), needs.of_dataset(dataset)),
-        ("trained", storage.training_metrics_file(dataset, model), needs.of_model(model)),
-        ("predicted", storage.predictions_file(dataset, model), []),
-        ("explained", storage.explanations_folder(dataset, model, method) / storage.INDEX, []),
-        ("scored", storage.scores_file(dataset, model, method), []),
+        ("prepared", prepared_file(dataset, SPLITS), needs.of_dataset(dataset)),
+        ("trained", training_metrics_file(name), needs.of_model(model)),
+        ("predicted", rows_file(cell_folder(name)), []),
+        ("explained", explanations_folder(name, method) / ABOUT, []),
+        ("scored", scores_folder(name, method) / ABOUT, []),
     ]
     for step, file, missing in steps:
         if not file.exists():

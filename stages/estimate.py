@@ -7,11 +7,16 @@ import textwrap
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
-from itertools import product
 
-from pipeline import needs, params
-from pipeline.compute import device, forget_memory, threads
-from pipeline.estimate import (
+from pipeline.core import grid, params
+from pipeline.core.batches import forget_memory
+from pipeline.core.device import device, threads
+from pipeline.data.plan import PlanSettings, check_transforms, rows_per_image
+from pipeline.models.build import build, resolved
+from pipeline.models.network import Network
+from pipeline.models.recipe import ModelSettings, read_recipe
+from pipeline.results import needs
+from pipeline.results.estimate import (
     GPU_FLOPS,
     SHARE,
     Operations,
@@ -25,13 +30,10 @@ from pipeline.estimate import (
     prepared,
     time_evaluations,
 )
-from pipeline.models import build
-from pipeline.plan import check_transforms, rows_per_image
-from pipeline.registry import METHODS, Method
+from pipeline.saliency.method import METHODS, Method
 from stages.command import guarded
 
 LINE = "{:<54} {:>9} {:>13} {:>13} {:>11} {:>12} {:>11}"
-SECTIONS = ("datasets", "models", "saliency")
 MOST_LINES = 60
 """A longer grid gets a line for every model and method, over all datasets."""
 UNITS = {"minutes": 1, "hours": 60}
@@ -75,35 +77,37 @@ def main(profile: str | None) -> None:
     """Print a line for every cell, the sum, what else is stored, and what is needed and not here."""
     if profile:
         params.use(profile)
-    plan = params.read("plan", params.PlanSettings)
+    plan = params.read("plan", PlanSettings)
     check_transforms(plan)
     on = device()
-    methods = {name: METHODS.find(name, "saliency") for name in params.names("saliency")}
-    cells = [*product(params.names("datasets"), params.names("models"), methods)]
-    unit = "minutes" if len(cells) <= MOST_LINES else "hours"
+    methods = {name: METHODS.find(name, "saliency") for name in grid.methods()}
+    cells = grid.cells()
+    pairs = sum(name not in cell.without for cell in cells.values() for name in methods)
+    unit = "minutes" if pairs <= MOST_LINES else "hours"
     print(LINE.format("cell", "maps", "forwards", "gradients", "maps, MB", f"{unit} here", f"GPU {unit}"))
     total, weights = Line(), 0
     measured: dict[tuple[str, int], Measured] = {}
     grouped: dict[str, Line] = {}
-    for dataset, model in product(params.names("datasets"), params.names("models")):
-        size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
-        if (model, size) not in measured:
-            measured[model, size] = _measure(model, size, methods)
-        recipe = params.recipe(dataset, params.read(f"models.{model}", params.ModelSettings), model)
+    for cell_name, cell in cells.items():
+        size = params.read(f"datasets.{cell.dataset}.image_size", params.ImageSize)
+        if (cell.model, size) not in measured:
+            measured[cell.model, size] = _measure(cell.model, size, methods)
+        recipe = read_recipe(cell.dataset, params.read(f"models.{cell.model}", ModelSettings), cell.model)
         frozen = recipe.backbone == "frozen"
-        weights += measured[model, size].weights.written(recipe.head, CLASSES, len(plan.checkpoints), frozen)
-        for name, line in _lines(model, size, plan, methods, measured[model, size]):
+        weights += measured[cell.model, size].weights.written(recipe.head, CLASSES, len(plan.checkpoints), frozen)
+        explaining = {name: method for name, method in methods.items() if name not in cell.without}
+        for name, line in _lines(size, plan, explaining, measured[cell.model, size]):
             total += line
-            if len(cells) <= MOST_LINES:
-                print(line.written(f"{dataset} {model} {name}", unit), flush=True)
+            if pairs <= MOST_LINES:
+                print(line.written(f"{cell_name} {name}", unit), flush=True)
             else:
-                grouped[f"{model} {name}"] = grouped.get(f"{model} {name}", Line()) + line
+                grouped[f"{cell.model} {name}"] = grouped.get(f"{cell.model} {name}", Line()) + line
     for name, line in grouped.items():
-        print(line.written(f"all datasets, {name}", unit))
+        print(line.written(f"all data sets, {name}", unit))
     print(total.written("all", unit))
     where = f"{on}, {threads()} threads" if on.type == "cpu" else str(on)
     sentences = [
-        f"{len(cells)} cells ({' x '.join(f'{len(params.names(section))} {section}' for section in SECTIONS)}):",
+        f"{len(cells)} cells, {len(methods)} methods, {pairs} of a cell and a method together:",
         f"{total.megabytes / 1e3:,.1f} GB of maps, {weights / 1e9:,.1f} GB of weights.",
         f"{unit.capitalize()} here are for explaining on {where}, one cell after the other: evaluations timed now on",
         f"fresh weights, taken as {SHARE:.0%} of the time. GPU {unit} are counted, not measured: the evaluations'",
@@ -118,8 +122,9 @@ def main(profile: str | None) -> None:
 
 
 def _measure(model: str, size: int, methods: dict[str, Method]) -> Measured:
-    settings = params.read(f"models.{model}", params.ModelSettings)
-    classifier = build(settings, CLASSES, size, seed=0).to(device())
+    settings = params.read(f"models.{model}", ModelSettings)
+    network = Network(settings=resolved(settings.network()), classes=CLASSES, image_size=size, head=())
+    classifier = build(network, seed=0).to(device())
     weights = measure_weights(classifier)
     prepared(classifier, size)
     forget_memory()
@@ -130,9 +135,7 @@ def _measure(model: str, size: int, methods: dict[str, Method]) -> Measured:
     return Measured(time_evaluations(classifier, size), count_operations(classifier, size), weights, map_bytes)
 
 
-def _lines(
-    model: str, size: int, plan: params.PlanSettings, methods: dict[str, Method], measured: Measured
-) -> Iterator[tuple[str, Line]]:
+def _lines(size: int, plan: PlanSettings, methods: dict[str, Method], measured: Measured) -> Iterator[tuple[str, Line]]:
     for name, method in methods.items():
         settings = params.read(f"saliency.{name}", method.settings)
         images = plan.images if settings.images == "all" else settings.images
@@ -147,14 +150,14 @@ def _training() -> Iterator[str]:
     """Say how many images training goes through, where params.yaml says how many there are."""
     seen = {"frozen": 0, "trained": 0}
     unknown = []
-    for dataset, model in product(params.names("datasets"), params.names("models")):
-        settings = params.read(f"models.{model}", params.ModelSettings)
-        recipe = params.recipe(dataset, settings, model)
-        images = params.read(f"datasets.{dataset}", dict).get("images")
-        if dataset in settings.checkpoints:
+    for cell in grid.cells().values():
+        settings = params.read(f"models.{cell.model}", ModelSettings)
+        recipe = read_recipe(cell.dataset, settings, cell.model)
+        images = params.read(f"datasets.{cell.dataset}", dict).get("images")
+        if cell.dataset in settings.checkpoints:
             continue
         if images is None:
-            unknown.append(dataset)
+            unknown.append(cell.dataset)
         else:
             seen[recipe.backbone] += images * recipe.epochs
     yield f"Training shows at most {seen['frozen']:,} images to a frozen backbone (a forward pass each) and"
@@ -169,7 +172,7 @@ def _missing() -> Iterator[str]:
         for name in params.names(section):
             yield from (f"not here: {name}: {file}" for file in missing_of(name))
     for name in params.names("models"):
-        settings = params.read(f"models.{name}", params.ModelSettings)
+        settings = params.read(f"models.{name}", ModelSettings)
         if settings.weights == "timm":
             yield f"not known: {name}: {settings.architecture}, from timm's hub or its cache (HF_HOME)"
 

@@ -1,43 +1,38 @@
-"""Explain every row of a plan with one method on one model in all its states."""
+"""Explain every row of a cell with one method."""
 
-from pipeline import params, pictures, storage, tables
-from pipeline.compute import device
-from pipeline.explanation import explain_rows
-from pipeline.models import build
-from pipeline.registry import METHODS
-from pipeline.rows import in_first
+from pipeline.core import params, tables
+from pipeline.core.batches import computed_by
+from pipeline.core.files import whole, write_json
+from pipeline.models.cell import cell_folder, first_images, read_cell
+from pipeline.models.load import load_states
+from pipeline.models.trained import model_folder
+from pipeline.saliency.explain import explain_rows
+from pipeline.saliency.explanations import ABOUT, INDEX, MAPS, explanations_folder, index_file, left_out
+from pipeline.saliency.method import METHODS
 from stages.command import run
 
 
-def main(dataset: str, model: str, method: str) -> None:
+def main(cell: str, method: str) -> None:
     """Write a map for every row of the images that the method explains, of the class predicted there, and an index."""
     chosen = METHODS.find(method, "saliency")
-    own = params.read(f"saliency.{method}", chosen.settings)
+    settings = params.read(f"saliency.{method}", chosen.settings)
     seed = params.read("seed", params.Seed)
-    size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
-    settings = params.network(model)
-    head = params.read(f"training.{dataset}.head", params.Widths)
-    splits = tables.read("splits", storage.splits_file(dataset))
-    plan, predictions = in_first(
-        tables.read("plan", storage.plan_file(dataset)),
-        tables.read("predictions", storage.predictions_file(dataset, model)),
-        own.images,
-    )
-    loaded = pictures.Pictures(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
-    classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0, head=head).to(device())
-
-    def explain(classifier, images, targets, seeds):  # type: ignore[no-untyped-def]
-        return chosen.explain(classifier, images, targets, own, seeds)
-
-    weights = storage.models_folder(dataset, model)
-    with storage.whole(storage.explanations_folder(dataset, model, method)) as draft:
+    with whole(explanations_folder(cell, method)) as draft:
         draft.mkdir()
-        index = explain_rows(
-            classifier, weights, plan, predictions, loaded, explain, chosen.storage, chosen.cost(own).at_once, seed,
-            draft / storage.MAPS,
-        )  # fmt: skip
-        tables.write("index", draft / storage.INDEX, index)
+        reason, computer = left_out(cell, method), None
+        if reason is None:
+            known = read_cell(cell_folder(cell))
+            states = load_states(known.network, model_folder(cell))
+            index = explain_rows(
+                states, first_images(known.rows, settings.images), known.pictures,
+                lambda model, images, targets, seeds: chosen.explain(model, images, targets, settings, seeds),
+                values=chosen.values, storage=chosen.stored_as, at_once=chosen.cost(settings).at_once, seed=seed,
+                maps_path=draft / MAPS,
+            )  # fmt: skip
+            tables.write(INDEX, index_file(draft), index)
+            computer = computed_by(known.network.image_size, states.device)
+        write_json(draft / ABOUT, {"left_out": reason, "values": chosen.values, "computed_by": computer})
 
 
 if __name__ == "__main__":
-    run(main, "dataset", "model", "method")
+    run(main, "cell", "method", tables=True)

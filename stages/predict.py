@@ -1,29 +1,32 @@
-"""Predict the class of every row of a plan with one model in all its states."""
+"""Put all that explaining a cell needs into its folder: rows with predictions, pictures, the network."""
 
-from pipeline import params, pictures, storage, tables
-from pipeline.compute import device
-from pipeline.models import build
-from pipeline.prediction import predict
-from pipeline.rows import in_states
+from pipeline.core import tables
+from pipeline.core.files import whole
+from pipeline.data import pictures
+from pipeline.data.prepared import IMAGES, PLAN, SPLITS, prepared_file
+from pipeline.models.cell import PICTURES, ROWS, cell_folder, rows_file
+from pipeline.models.load import load_states
+from pipeline.models.network import Network
+from pipeline.models.prediction import predict, rows_of
+from pipeline.models.trained import model_folder, read_states
 from stages.command import run
 
 
-def main(dataset: str, model: str) -> None:
-    """Write the predictions that all methods share."""
-    size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
-    settings = params.network(model)
-    head = params.read(f"training.{dataset}.head", params.Widths)
-    splits = tables.read("splits", storage.splits_file(dataset))
-    weights = storage.models_folder(dataset, model)
-    checkpoints = {
-        int(percent): state for percent, state in storage.read_json(weights / storage.STATES)["checkpoints"].items()
-    }
-    plan = in_states(tables.read("plan", storage.plan_file(dataset)), checkpoints)
-    loaded = pictures.Pictures(storage.images_file(dataset), plan["image"], size, settings.crop_fraction)
-    classifier = build(settings, int(splits["label"].max()) + 1, size, seed=0, head=head).to(device())
-    predictions = predict(classifier, weights, plan, splits, loaded, checkpoints)
-    tables.write("predictions", storage.predictions_file(dataset, model), predictions)
+def main(cell: str, dataset: str) -> None:
+    """Predict the class of every row of a plan with one model in all its states."""
+    weights = model_folder(cell)
+    network = Network.read(weights)
+    splits = tables.read(SPLITS, prepared_file(dataset, SPLITS))
+    plan = tables.read(PLAN, prepared_file(dataset, PLAN))
+    rows = rows_of(plan, splits.set_index("image")["label"], read_states(weights))
+    with whole(cell_folder(cell)) as draft:
+        draft.mkdir()
+        with (draft / PICTURES).open("w+b") as file:
+            table = prepared_file(dataset, IMAGES)
+            decoded = pictures.decode(table, rows["image"], network.image_size, *network.fitting, file)
+            tables.write(ROWS, rows_file(draft), predict(load_states(network, weights), rows, decoded))
+        network.write(draft)
 
 
 if __name__ == "__main__":
-    run(main, "dataset", "model")
+    run(main, "cell", "dataset", tables=True)

@@ -2,8 +2,9 @@
 
 import subprocess
 
-from pipeline import params, storage
-from pipeline.errors import UserError
+from pipeline.core import params
+from pipeline.core.errors import UserError
+from pipeline.core.files import METRICS, whole
 from stages.command import run
 
 DEFAULT = "default"
@@ -14,21 +15,21 @@ def main(name: str) -> None:
     """Replace params.yaml by ``profiles/<name>.yaml``, unless it holds anything that is neither there nor committed."""
     committed = _committed()
     known = {DEFAULT: committed} | {one: params.profile_file(one).read_bytes() for one in params.profiles()}
-    if storage.PARAMS.exists() and storage.PARAMS.read_bytes() not in known.values():
-        raise UserError(f"{storage.PARAMS}: found changes that are neither committed nor in a profile; commit them, "
-                        f"save them as {storage.PROFILES}/<name>.yaml, or git restore {storage.PARAMS}")  # fmt: skip
+    if params.PARAMS.exists() and params.PARAMS.read_bytes() not in known.values():
+        raise UserError(f"{params.PARAMS}: found changes that are neither committed nor in a profile; commit them, "
+                        f"save them as {params.PROFILES}/<name>.yaml, or git restore {params.PARAMS}")  # fmt: skip
     wanted = committed if name == DEFAULT else params.profile_file(name).read_bytes()
-    with storage.whole(storage.PARAMS) as draft:
+    with whole(params.PARAMS) as draft:
         draft.write_bytes(wanted)
-    print(f"{storage.PARAMS}: now profile {name}; `dvc params diff` shows what changed, and "
-          f"{storage.METRICS}/ follows with `dvc repro`")  # fmt: skip
+    print(f"{params.PARAMS}: now profile {name}; `dvc params diff` shows what changed, and "
+          f"{METRICS}/ follows with `dvc repro`")  # fmt: skip
 
 
 def _committed() -> bytes:
-    shown = subprocess.run(["git", "show", f"HEAD:./{storage.PARAMS}"], capture_output=True)
+    shown = subprocess.run(["git", "show", f"HEAD:./{params.PARAMS}"], capture_output=True)
     if shown.returncode:
         reason = " ".join(shown.stderr.decode(errors="replace").split())
-        raise UserError(f"{storage.PARAMS}: git has no committed one ({reason}); it is what profile {DEFAULT!r} means")
+        raise UserError(f"{params.PARAMS}: git has no committed one ({reason}); it is what profile {DEFAULT!r} means")
     return shown.stdout
 
 

@@ -1,28 +1,30 @@
-"""Compare every map of one cell with its reference's."""
+"""Compare every map of a cell with its reference's."""
 
-from pipeline import params, storage, tables
-from pipeline.maps import Maps
-from pipeline.scoring import explained, score_rows
+from pipeline.core import params, tables
+from pipeline.core.files import whole, write_json
+from pipeline.metrics.map_pairs import explained, score_rows
+from pipeline.metrics.scores import SCORES, scores_file, scores_folder
+from pipeline.metrics.similarity import SimilaritySettings
+from pipeline.models.cell import cell_folder, read_rows
+from pipeline.saliency.explanations import ABOUT, INDEX, MAPS, explanations_folder, index_file, read_about
+from pipeline.saliency.map_file import Maps
 from stages.command import run
 
 
-def main(dataset: str, model: str, method: str) -> None:
-    """Write the similarities of one cell."""
-    size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
-    settings = params.read("similarity", params.SimilaritySettings)
-    folder = storage.explanations_folder(dataset, model, method)
-    index = tables.read("index", folder / storage.INDEX)
-    plan, predictions = (
-        explained(tables.read(table, file), index)
-        for table, file in (
-            ("plan", storage.plan_file(dataset)),
-            ("predictions", storage.predictions_file(dataset, model)),
-        )
-    )
-    maps = Maps(folder / storage.MAPS, len(index))
-    scores = score_rows(plan, predictions, index, maps, size, settings)
-    tables.write("scores", storage.scores_file(dataset, model, method), scores)
+def main(cell: str, method: str) -> None:
+    """Write the similarities of a method's maps of a cell."""
+    settings = params.read("similarity", SimilaritySettings)
+    folder = explanations_folder(cell, method)
+    about = read_about(folder)
+    with whole(scores_folder(cell, method)) as draft:
+        draft.mkdir()
+        if about.left_out is None:
+            rows, network = read_rows(cell_folder(cell))
+            rows = explained(rows, tables.read(INDEX, index_file(folder)))
+            scores = score_rows(rows, Maps(folder / MAPS, len(rows)), about.values, network.image_size, settings)
+            tables.write(SCORES, scores_file(draft), scores)
+        write_json(draft / ABOUT, about.model_dump())
 
 
 if __name__ == "__main__":
-    run(main, "dataset", "model", "method")
+    run(main, "cell", "method", tables=True)

@@ -8,30 +8,32 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 from torch import nn
 
-from pipeline.models import Classifier
-from pipeline.params import ModelSettings
+from pipeline.models.cam_layer import CamLayer, Layout
+from pipeline.models.classifier import Classifier
+from pipeline.models.network import Network, NetworkSettings
 
 SIDE, CLASSES = 24, 4
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 
-def model_settings(cam_layer: str, cam_layout: str = "channels_first") -> ModelSettings:
-    return ModelSettings(
-        architecture="test",
-        arguments={},
-        weights=None,
-        crop_fraction=1.0,
-        mean=(0.485, 0.456, 0.406),
-        std=(0.229, 0.224, 0.225),
-        cam_layer=cam_layer,
-        cam_layout=cam_layout,
-        recipes={},
-        checkpoints={},
-    )
+def wrapped(network: nn.Module, cam: str, layout: Layout = "channels_first") -> Classifier:
+    """Return a network of a test's own as a classifier in evaluation mode, its CAM layer at a path."""
+    return Classifier(network, MEAN, STD, CamLayer(cam, layout, None)).eval()
+
+
+def described(
+    architecture: str, classes: int, image_size: int, head: tuple[int, ...] = (), **settings: Any
+) -> Network:  # fmt: skip
+    """Return a network of timm's; what is left out of its settings has its default."""
+    own = NetworkSettings.model_validate({"architecture": architecture, **settings})
+    return Network(settings=own, classes=classes, image_size=image_size, head=head)
 
 
 def small_convnet(classes: int = CLASSES) -> Classifier:
@@ -46,7 +48,7 @@ def small_convnet(classes: int = CLASSES) -> Classifier:
             nn.Linear(12 * (SIDE // 4) ** 2, classes),
         )
     network[-1].weight.data *= 4
-    return Classifier(network, model_settings("3")).eval().requires_grad_(False)
+    return wrapped(network, "3").requires_grad_(False)
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from typing import Any
 
 import yaml
 
-from pipeline.registry import METHODS
+from pipeline.saliency.method import METHODS
 
 RAW: dict[str, dict[str, Any]] = {
     "grad_cam": {"images": "all"},

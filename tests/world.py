@@ -82,10 +82,18 @@ class World:
         self.run("dvc", "init", "-q")
         self.run("dvc", "config", "core.analytics", "false")
 
-    def repro(self, *arguments: str) -> list[str]:
+    def repro(self, *arguments: str, check: bool = True) -> list[str]:
         """Run `dvc repro` and return the stages that it ran."""
-        output = self.run("dvc", "repro", *arguments).stdout
+        output = self.run("dvc", "repro", *arguments, check=check).stdout
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+def every_cell(params: dict[str, Any]) -> dict[str, Any]:
+    """Return the cells of every model on every data set."""
+    return {
+        f"{dataset}-{model}": {"dataset": dataset, "model": model}
+        for dataset in params["datasets"] for model in params["models"]
+    }  # fmt: skip
 
 
 def small_params(world: World, pictures: Path) -> dict[str, Any]:
@@ -99,6 +107,7 @@ def small_params(world: World, pictures: Path) -> dict[str, Any]:
     }  # fmt: skip
     params["training"] = {"pictures": params["training"]["digits"] | {"epochs": 10, "warmup_steps": 2}}
     params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
+    params["cells"] = {"pictures-resnet_mini": {"dataset": "pictures", "model": "resnet_mini"}}
     params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime")}
     params["saliency"]["lime"] |= {"samples": 20}
     params["plan"] |= {"images": 4, "magnitudes": 1, "checkpoints": [10, 50]}

@@ -1,1 +1,1 @@
-"""Saliency methods: a file per method, found by its name; see `pipeline.registry.METHODS`."""
+"""Saliency methods, what they share, and the loop that explains every row of a cell."""

@@ -1,0 +1,1 @@
+"""What everything rests on: errors, names, randomness, devices and batches, files, parameters and tables."""

@@ -1,0 +1,34 @@
+"""JSON files that a stage leaves for the next ones, checked when they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import ValidationError
+
+from pipeline.core.errors import UserError
+from pipeline.core.files import read_json
+from pipeline.core.params import Settings
+
+Document = TypeVar("Document", bound=Settings)
+
+
+def read_document(file: Path, kind: type[Document]) -> Document:
+    """Return what a JSON file holds.
+
+    Args:
+        file: the file.
+        kind: what it has to hold.
+
+    Raises:
+        UserError: the file is missing, is not valid JSON, or does not fit; the message names the key and the value.
+    """
+    content = read_json(file)
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in first["loc"])
+        where = f"{file}: {key}" if key else str(file)
+        raise UserError(f"{where}: found {first['input']!r}; {first['msg'].lower()}; `dvc repro` makes it again") from None

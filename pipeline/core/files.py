@@ -1,0 +1,118 @@
+"""Files that are written whole or not at all, and files that come with the code.
+
+Where an artifact lies is said beside what writes it (`pipeline.data.prepared`, `pipeline.models.trained`, ...). All
+those paths are relative to the root of the repository, which is the working directory of every stage.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline.core.errors import UserError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+DATA = Path("data")
+"""Everything that the stages compute and DVC keeps."""
+METRICS = Path("metrics")
+"""Small tables and numbers that are committed."""
+
+SCRATCH = ".tmp"
+"""How the name of a folder ends in which something is being written."""
+
+
+def package_file(module_file: str, relative: str) -> Path:
+    """Return a file or folder that comes with the code.
+
+    The fingerprint of a stage includes what is named here, so both arguments are written out where this is called.
+
+    Args:
+        module_file: ``__file__`` of the calling module.
+        relative: the path from that module's folder.
+    """
+    return Path(module_file).parent / relative
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 checksum of a file, 64 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def whole(path: Path) -> Iterator[Path]:
+    """Write a file or a folder so that ``path`` holds the old content or all of the new one, never a part.
+
+    Args:
+        path: what is to be written; its parent folder is made when missing.
+
+    Yields:
+        A path beside it to write to. When the block ends well it takes the place of ``path``; when it raises,
+        nothing is left behind. What a killed process leaves behind, `sweep` removes.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=SCRATCH, dir=path.parent))
+    lock = os.open(scratch, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # held by this process as long as it lives; see `sweep`
+        draft = scratch / path.name
+        yield draft
+        if path.is_dir():
+            path.replace(scratch / "old")
+        draft.replace(path)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+        os.close(lock)
+
+
+def sweep(*roots: Path) -> None:
+    """Remove what processes that were killed left half-written below some folders.
+
+    A folder that a live process writes to is locked by it, and stays.
+    """
+    for root in roots:
+        for scratch in root.rglob(f".*{SCRATCH}"):
+            with suppress(OSError):  # locked, or another process was faster
+                lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    shutil.rmtree(scratch, ignore_errors=True)
+                finally:
+                    os.close(lock)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write ``content`` as JSON, whole or not at all; NaN and infinity are refused (`ValueError`)."""
+    with whole(path) as draft:
+        draft.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_csv(path: Path, frame: pd.DataFrame) -> None:
+    """Write a table as CSV for people to read and diff: six significant digits, empty where undefined."""
+    with whole(path) as draft:
+        frame.to_csv(draft, index=False, lineterminator="\n", float_format="%.6g")
+
+
+def read_json(path: Path) -> Any:
+    """Return the content of a JSON file; a missing or unreadable one is a `UserError`."""
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise missing(path) from None
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error})") from None
+
+
+def missing(path: Path) -> UserError:
+    """Return the error for an artifact that is not there."""
+    return UserError(f"{path}: there is no such file; `dvc repro` makes it")

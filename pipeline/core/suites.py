@@ -1,0 +1,171 @@
+"""Great Expectations suites for tables, and running them.
+
+The suites follow from the declarations (`pipeline.core.tables`). This is the only file that imports Great Expectations,
+which takes seconds; a stage has it imported in a thread while it computes (`prepare`).
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from pipeline.core.errors import UserError
+from pipeline.core.tables import Column, Rule, Table, read
+
+os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when Great Expectations is imported
+
+SAMPLES = 5
+
+
+def prepare() -> None:
+    """Begin to import Great Expectations in the background, for tables that will be written later."""
+    threading.Thread(target=_validator, name="great-expectations", daemon=True).start()
+
+
+def run_suite(table: Table, frame: pd.DataFrame, source: str) -> dict[str, int]:
+    """Run the suite of a table.
+
+    Args:
+        table: the declaration.
+        frame: the table.
+        source: what to call it in the message, usually its file.
+
+    Returns:
+        The number of rows and of expectations that they met.
+
+    Raises:
+        UserError: it breaks one; the message names the table, the expectation and values that break it.
+    """
+    result = _validator().validate(table, frame)
+    for one in result.results:
+        if not one.success:
+            raise UserError(f"{source}: table {table.name}: {describe(one)}")
+    return {"rows": len(frame), "expectations": len(result.results)}
+
+
+def _of_column(gxe: Any, column: Column) -> Iterator[Any]:
+    if not column.nullable:
+        yield gxe.ExpectColumnValuesToNotBeNull(column=column.name)
+    if column.allowed is not None:
+        yield gxe.ExpectColumnValuesToBeInSet(column=column.name, value_set=list(column.allowed))
+    if column.pattern is not None:
+        yield gxe.ExpectColumnValuesToMatchRegex(column=column.name, regex=rf"^(?:{column.pattern})\Z")
+    if column.minimum is not None or column.maximum is not None:
+        yield gxe.ExpectColumnValuesToBeBetween(column=column.name, min_value=column.minimum, max_value=column.maximum)
+
+
+def _of_rule(gxe: Any, rule: Rule) -> Any:
+    some = {} if rule.where is None else {"row_condition": rule.where, "condition_parser": "pandas"}
+    return getattr(gxe, rule.expectation)(**rule.arguments, **some)
+
+
+def suite(table: Table) -> Any:
+    """Return the suite of a table."""
+    import great_expectations as gx
+    from great_expectations import expectations as gxe
+
+    expectations: list[Any] = [
+        gxe.ExpectTableRowCountToBeBetween(min_value=0 if table.may_be_empty else 1),
+        gxe.ExpectTableColumnsToMatchOrderedList(column_list=[column.name for column in table.columns]),
+        gxe.ExpectCompoundColumnsToBeUnique(column_list=list(table.key))
+        if len(table.key) > 1
+        else gxe.ExpectColumnValuesToBeUnique(column=table.key[0]),
+    ]
+    for column in table.columns:
+        expectations += _of_column(gxe, column)
+    expectations += [_of_rule(gxe, rule) for rule in table.rules]
+    return gx.ExpectationSuite(name=table.name, expectations=expectations, meta={"notes": table.meaning})
+
+
+class Validator:
+    """An ephemeral context without progress bars and telemetry, and the suites that were needed so far."""
+
+    def __init__(self) -> None:
+        """Make the context."""
+        import great_expectations as gx
+        from great_expectations.data_context.types.base import ProgressBarsConfig
+
+        self.context: Any = gx.get_context(mode="ephemeral")
+        self.context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        self.source = self.context.data_sources.add_pandas("tables")
+        self._known: dict[str, tuple[Any, Any]] = {}
+
+    def validate(self, table: Table, frame: pd.DataFrame) -> Any:
+        """Return Great Expectations' result for a table."""
+        if table.name not in self._known:
+            asset = self.source.add_dataframe_asset(table.name)
+            self._known[table.name] = (asset.add_batch_definition_whole_dataframe("all"), suite(table))
+        batch, expectations = self._known[table.name]
+        return batch.get_batch({"dataframe": frame}).validate(expectations)
+
+
+_made = threading.Lock()
+
+
+def _validator() -> Validator:
+    with _made:  # who comes while the first one is being made waits for it
+        return _make_validator()
+
+
+@cache
+def _make_validator() -> Validator:
+    return Validator()
+
+
+def describe(result: Any) -> str:
+    """Return one line for a broken expectation: which, on what, and sample values."""
+    configuration = result.expectation_config
+    hidden = ("batch_id", "condition_parser")
+    arguments = {key: value for key, value in configuration.kwargs.items() if key not in hidden}
+    if "row_condition" in arguments:
+        arguments["row_condition"] = configuration.kwargs["row_condition"].get("pass_through_filter")
+    shown = ", ".join(f"{key}={value!r}" for key, value in arguments.items())
+    problem = result.exception_info.get("exception_message") if "exception_message" in result.exception_info else None
+    found = problem or result.result.get("partial_unexpected_list") or result.result.get("observed_value")
+    samples = (
+        [getattr(value, "item", lambda value=value: value)() for value in found[:SAMPLES]]
+        if isinstance(found, list)
+        else found
+    )
+    return f"{configuration.type}({shown}) fails; found {samples!r}"
+
+
+def build_docs(files: list[tuple[Table, Path]], folder: Path) -> Path:
+    """Validate tables and write Great Expectations' Data Docs, a site of static pages.
+
+    Args:
+        files: tables and where they lie.
+        folder: where to write; pages of the same tables are replaced.
+
+    Returns:
+        The first page.
+    """
+    import great_expectations as gx
+    from tqdm import tqdm
+
+    validator = Validator()
+    context = validator.context
+    context.add_data_docs_site(
+        "cose",
+        {
+            "class_name": "SiteBuilder",
+            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},
+            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+        },
+    )
+    for table, path in tqdm(files, desc="data docs", unit="table", disable=None):
+        page = "-".join(path.with_suffix("").parts)  # names of pages may hold neither slashes nor dots
+        asset = validator.source.add_dataframe_asset(page)
+        batch = asset.add_batch_definition_whole_dataframe("all")
+        own = suite(table)
+        own.name = page
+        definition = gx.ValidationDefinition(name=page, data=batch, suite=context.suites.add(own))
+        context.validation_definitions.add(definition).run(batch_parameters={"dataframe": read(table, path)})
+    context.build_data_docs(site_names=["cose"])
+    return folder / "index.html"

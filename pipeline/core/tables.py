@@ -1,0 +1,303 @@
+"""What a table on disk is: its columns, what their values may be, and reading and writing it.
+
+A table is declared once, beside what writes it. From the declaration follow the Parquet schema, the quick check that
+every reader and writer makes (columns, types, nulls, NaN, ranges, and what holds between columns), and the Great
+Expectations suite that a table has to pass before it is written (`pipeline.core.suites`). NaN is never stored: what is
+undefined is null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from pipeline.core.errors import UserError
+from pipeline.core.files import missing, whole
+
+Kind = Literal["int64", "float64", "string", "bool", "binary"]
+ARROW: dict[str, pa.DataType] = {
+    "int64": pa.int64(),
+    "float64": pa.float64(),
+    "string": pa.string(),
+    "bool": pa.bool_(),
+    "binary": pa.binary(),
+}
+
+ROW_GROUP = 256
+"""Rows written together; small, because a reader of some images unpacks the groups that they lie in."""
+
+
+@dataclass(frozen=True)
+class Column:
+    """What one column holds.
+
+    Attributes:
+        name: its name.
+        kind: the type of its values.
+        meaning: one sentence for people.
+        nullable: whether null (undefined, not applicable) is allowed.
+        minimum: least value allowed, None for no bound.
+        maximum: greatest value allowed, None for no bound.
+        allowed: the only values allowed, None for no such list.
+        pattern: regular expression that text has to match, None for any text.
+    """
+
+    name: str
+    kind: Kind
+    meaning: str
+    nullable: bool = False
+    minimum: float | None = None
+    maximum: float | None = None
+    allowed: tuple[str, ...] | None = None
+    pattern: str | None = None
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What holds between the columns of a table, for the quick check and for Great Expectations.
+
+    Attributes:
+        meaning: what holds, for messages.
+        breaks: ``table -> (rows,)``, true where a row breaks the rule.
+        expectation: name of a class in ``great_expectations.expectations`` that says the same.
+        arguments: of that class.
+        where: the rows that it is about, as pandas' ``query`` takes it; None for all.
+    """
+
+    meaning: str
+    breaks: Callable[[pd.DataFrame], Any]
+    expectation: str
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    where: str | None = None
+
+
+def null_where(column: str, condition: Callable[[pd.DataFrame], Any], where: str) -> Rule:
+    """Return the rule that a column is null in some rows."""
+    return Rule(f"{column} is null where {where}", lambda table: condition(table) & table[column].notna(),
+                "ExpectColumnValuesToBeNull", {"column": column}, where)  # fmt: skip
+
+
+def present_where(column: str, condition: Callable[[pd.DataFrame], Any], where: str) -> Rule:
+    """Return the rule that a column is not null in some rows."""
+    return Rule(f"{column} is not null where {where}", lambda table: condition(table) & table[column].isna(),
+                "ExpectColumnValuesToNotBeNull", {"column": column}, where)  # fmt: skip
+
+
+def at_least(high: str, low: str, *, more: bool = False) -> Rule:
+    """Return the rule that one column is at least (or more than) another wherever both are present."""
+
+    def breaks(table: pd.DataFrame) -> Any:
+        worse = table[high] <= table[low] if more else table[high] < table[low]
+        return worse.fillna(False)
+
+    return Rule(
+        f"{high} is {'more than' if more else 'at least'} {low}",
+        breaks,
+        "ExpectColumnPairValuesAToBeGreaterThanB",
+        {"column_A": high, "column_B": low, "or_equal": not more, "ignore_row_if": "either_value_is_missing"},
+    )
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one table holds.
+
+    Attributes:
+        name: what messages and suites call it.
+        meaning: one sentence for people.
+        columns: its columns, in order.
+        key: the columns that together tell its rows apart.
+        rules: what holds between its columns.
+        may_be_empty: whether a table without rows is good.
+    """
+
+    name: str
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    rules: tuple[Rule, ...] = ()
+    may_be_empty: bool = False
+
+    @property
+    def schema(self) -> pa.Schema:
+        """The Arrow schema of the Parquet file."""
+        return pa.schema([pa.field(c.name, ARROW[c.kind], nullable=c.nullable) for c in self.columns])
+
+    def from_lines(self, lines: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
+        """Return a table from one mapping per row, None standing for null (plain pandas would make NaN of it)."""
+        columns: dict[str, Any] = {}
+        for column in self.columns:
+            values = [line[column.name] for line in lines]
+            masked = _MASKED.get(ARROW[column.kind])
+            columns[column.name] = pd.array(values, dtype=masked) if column.nullable and masked else values
+        return pd.DataFrame(columns)
+
+
+def check(table: Table, frame: pd.DataFrame, source: str) -> pa.Table:
+    """Check a table against its declaration.
+
+    Args:
+        table: the declaration.
+        frame: what is to be written.
+        source: what to call it in the message, usually its file.
+
+    Returns:
+        The table with the declared schema, as it is to be written.
+
+    Raises:
+        UserError: a column is missing, unknown, of the wrong type, or holds a null, a NaN or a value that is not
+            allowed; two rows have the same key; or a rule is broken. The message gives the first such row.
+    """
+    _check_names(table, list(frame.columns), source)
+    arrays = []
+    for column in table.columns:
+        try:
+            # NaN must not become null here: it has to be found.
+            arrays.append(pa.array(frame[column.name], type=ARROW[column.kind], from_pandas=False))
+        except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+            raise _wrong_type(table, column, str(error), source) from None
+    arrow = pa.Table.from_arrays(arrays, schema=table.schema)
+    _check_values(table, arrow, source)
+    _check_rules(table, frame, source)
+    return arrow
+
+
+def _wrong_type(table: Table, column: Column, found: str, source: str) -> UserError:
+    where = f"{source}: table {table.name}, column {column.name}"
+    return UserError(f"{where}: found values of another type ({found}); allowed: {column.kind}")
+
+
+def _check_names(table: Table, found: list[str], source: str) -> None:
+    expected = [column.name for column in table.columns]
+    absent = [name for name in expected if name not in found]
+    unknown = [name for name in found if name not in expected]
+    if absent or unknown:
+        wrong = f"no column {absent[0]!r}" if absent else f"unknown column {unknown[0]!r}"
+        raise UserError(f"{source}: table {table.name}: found {wrong}; allowed: {', '.join(expected)}")
+
+
+def _check_values(table: Table, arrow: pa.Table, source: str) -> None:
+    if not len(arrow) and not table.may_be_empty:
+        raise UserError(f"{source}: table {table.name}: found no rows; at least 1 is needed")
+    for column in table.columns:
+        _check_column(f"{source}: table {table.name}, column {column.name}", column, arrow[column.name])
+    repeated = arrow.select(list(table.key)).to_pandas().duplicated()
+    if repeated.any():
+        where = {name: arrow[name][int(repeated.idxmax())].as_py() for name in table.key}
+        raise UserError(f"{source}: table {table.name}: found {where} twice; allowed: once")
+
+
+def _check_column(where: str, column: Column, values: pa.ChunkedArray) -> None:
+    if values.null_count and not column.nullable:
+        row = values.is_null().to_pylist().index(True)
+        raise UserError(f"{where}, row {row}: found null; allowed: no nulls")
+    if column.kind == "float64":
+        not_a_number = np.isnan(values.fill_null(0).to_numpy())
+        if not_a_number.any():
+            allowed = "numbers and null" if column.nullable else "numbers"
+            raise UserError(f"{where}, row {int(not_a_number.argmax())}: found NaN; allowed: {allowed}")
+    present = values.drop_null()
+    if column.allowed is not None:
+        wrong = [value for value in present.unique().to_pylist() if value not in column.allowed]
+        if wrong:
+            raise UserError(f"{where}: found {wrong[0]!r}; allowed: {', '.join(column.allowed)}")
+    if column.pattern is not None:
+        distinct = pd.Series(present.unique().to_pylist(), dtype=object)
+        wrong = distinct[~distinct.str.fullmatch(column.pattern).astype(bool)].tolist()
+        if wrong:
+            raise UserError(f"{where}: found {wrong[0]!r}; allowed: text that matches {column.pattern}")
+    if column.minimum is not None or column.maximum is not None:
+        numbers = present.to_numpy()
+        low = -np.inf if column.minimum is None else column.minimum
+        high = np.inf if column.maximum is None else column.maximum
+        outside = (numbers < low) | (numbers > high)
+        if outside.any():
+            raise UserError(f"{where}: found {numbers[outside.argmax()]}; allowed: {low:g} to {high:g}")
+
+
+def _check_rules(table: Table, frame: pd.DataFrame, source: str) -> None:
+    for rule in table.rules:
+        broken = np.asarray(rule.breaks(frame), dtype=bool)
+        if broken.any():
+            row = int(broken.argmax())
+            key = {name: frame[name].iloc[row] for name in table.key}
+            found = ", ".join(f"{name} {getattr(value, 'item', lambda value=value: value)()!r}"
+                              for name, value in key.items())  # fmt: skip
+            raise UserError(f"{source}: table {table.name}, row {row} ({found}): breaks the rule that {rule.meaning}")
+
+
+def write(table: Table, path: Path, frame: pd.DataFrame) -> None:
+    """Check a table, run its suite and write it as Parquet, whole or not at all.
+
+    The bytes depend on the content alone (no time stamps, no index, no pandas metadata).
+
+    Raises:
+        UserError: the table breaks its declaration or its suite; nothing is written.
+    """
+    write_all([(table, path, frame)])
+
+
+def write_all(files: Sequence[tuple[Table, Path, pd.DataFrame]]) -> None:
+    """Write several tables that belong together: none is written before all have passed; see `write`."""
+    from pipeline.core.suites import run_suite  # Great Expectations takes seconds to import, and readers do without
+
+    checked = []
+    for table, path, frame in files:
+        checked.append((path, check(table, frame, str(path))))
+        run_suite(table, frame, str(path))
+    for path, arrow in checked:
+        with whole(path) as draft:
+            pq.write_table(arrow, draft, compression="zstd", row_group_size=ROW_GROUP)
+
+
+def read(table: Table, path: Path, images: Sequence[int] | None = None) -> pd.DataFrame:
+    """Read a Parquet file and check it.
+
+    Args:
+        table: the declaration.
+        path: the file.
+        images: read only the rows of these images; None reads all.
+
+    Returns:
+        The table; nullable numbers come as pandas' masked types, so that null and NaN stay apart.
+
+    Raises:
+        UserError: the file is missing, is no Parquet file, or breaks the table's declaration.
+    """
+    try:
+        wanted = None if images is None else [("image", "in", [int(image) for image in images])]
+        arrow = pq.read_table(path, filters=wanted, partitioning=None)
+    except FileNotFoundError:
+        raise missing(path) from None
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UserError(f"{path}: not a readable Parquet file ({' '.join(str(error).split())})") from None
+    _check_names(table, arrow.column_names, str(path))
+    for column in table.columns:
+        if not _SAME_KIND[column.kind](arrow[column.name].type):
+            raise _wrong_type(table, column, str(arrow[column.name].type), str(path))
+    arrow = arrow.select(table.schema.names).cast(pa.schema([(c.name, ARROW[c.kind]) for c in table.columns]))
+    _check_values(table, arrow, str(path))
+    frame = arrow.to_pandas(types_mapper=_MASKED.get, ignore_metadata=True)
+    plain = {c.name: _PLAIN[c.kind] for c in table.columns if not c.nullable and c.kind in _PLAIN}
+    frame = frame.astype(plain)
+    _check_rules(table, frame, str(path))
+    return frame
+
+
+_MASKED = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), pa.bool_(): pd.BooleanDtype()}
+_SAME_KIND: dict[str, Callable[[Any], bool]] = {
+    "int64": pa.types.is_integer,
+    "float64": pa.types.is_floating,
+    "string": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
+    "bool": pa.types.is_boolean,
+    "binary": lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind),
+}
+"""Other programs write the same values in wider or narrower types."""
+_PLAIN = {"int64": "int64", "float64": "float64", "bool": "bool"}

@@ -1,0 +1,103 @@
+"""What a data set is: the settings that each has, the images that a loader returns, and the loaders there are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.params import Count, Fraction, ImageSize, Settings
+from pipeline.core.registry import Registry
+
+
+class SplitSettings(Settings):
+    """Fractions of the images that are held out, class by class; or the publisher's own test split."""
+
+    validation: Fraction
+    test: Fraction | Literal["official"]
+
+
+class DatasetSettings(Settings):
+    """What every dataset has; a loader adds its own keys.
+
+    ``source`` is where the pictures come from, a path that DVC watches: the user's folder, or the lock file that pins
+    the packages which carry or draw them.
+    """
+
+    loader: str
+    source: str
+    image_size: ImageSize
+
+
+class ArchivedSettings(DatasetSettings):
+    """What the datasets have that are published as archives.
+
+    Attributes:
+        folder: where the archives lie, or are downloaded to, or where they have been unpacked.
+        images: how many images the dataset has, so that an incomplete copy is found out.
+        split: fractions, or the publisher's own test split.
+    """
+
+    folder: str
+    images: Count
+    split: SplitSettings
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box round an object, in pixels of the image file: edges, so that right - left is its width.
+
+    (0, 0, 1, 1) is the first pixel.
+    """
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All images of a dataset.
+
+    Attributes:
+        class_names: the classes; a label is a position in this list.
+        names: one readable name an image, such as its path below the dataset's root.
+        labels: int64 array (N,), the class of each image.
+        images: the bytes of one image file each, in any format Pillow reads.
+        masks: the bytes of one PNG each, same size as the image, non-zero where the object is, None for an image
+            without; None where the dataset has no ground truth of this kind.
+        boxes: the boxes round the objects of each image, an empty list for an image without; None where the dataset
+            has no ground truth of this kind.
+        splits: "train", "validation" or "test" for each image, where the publisher fixed it (no image need be
+            "validation"); None where the publisher did not.
+    """
+
+    class_names: list[str]
+    names: list[str]
+    labels: npt.NDArray[np.int64]
+    images: list[bytes]
+    masks: Sequence[bytes | None] | None = None
+    boxes: Sequence[Sequence[Box]] | None = None
+    splits: list[str] | None = None
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A loader of images.
+
+    Attributes:
+        settings: the type of a section ``datasets.<name>`` whose ``loader`` is this one.
+        load: ``(settings, seed) -> Collection``; ``seed`` is the user's.
+        missing: ``settings -> lines``: what the loader needs that is not here, one line each.
+    """
+
+    settings: type[DatasetSettings]
+    load: Callable[[Any, int], Collection]
+    missing: Callable[[Any], list[str]] = lambda _: []
+
+
+DATASETS: Registry[Dataset] = Registry("pipeline.data.datasets", "DATASET", "dataset loader")

@@ -1,0 +1,137 @@
+"""The user's own pictures: ``source/class name/any name.jpg|jpeg|png``, a folder a class.
+
+Boxes round their objects may be given as ImageNet gives them, in files of Pascal VOC's format:
+``boxes/class name/any name.xml``.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from xml.etree import ElementTree  # reads no other file; expat itself stops entities that expand without end
+
+import numpy as np
+
+from pipeline.core import params
+from pipeline.core.errors import UserError
+from pipeline.data.dataset import Box, Collection, Dataset, DatasetSettings, SplitSettings
+from pipeline.data.decode import open_image
+from pipeline.data.ground_truth import clip_box
+
+SUFFIXES = (".jpeg", ".jpg", ".png")
+
+
+class Settings(DatasetSettings):
+    """Where the boxes are, and how the pictures below ``source`` are split.
+
+    Attributes:
+        boxes: the folder of the files with boxes, ``source`` itself or one in it; None where there are none.
+        split: fractions.
+    """
+
+    boxes: str | None
+    split: SplitSettings
+
+
+def load(settings: Settings, seed: int) -> Collection:
+    """Read every picture below ``source``; folders in alphabetical order are the classes.
+
+    Raises:
+        UserError: ``source`` or ``boxes`` is no folder, there are fewer than two classes, a class has no picture, or a
+            picture or a file with boxes cannot be read; the message names the folder or file.
+    """
+    root = Path(settings.source)
+    if not root.is_dir():
+        raise UserError(f"{params.PARAMS}: datasets: source: found {settings.source!r}, which is no folder; "
+                        "allowed: a folder with one folder of .jpg or .png files a class")  # fmt: skip
+    boxes = None if settings.boxes is None else _boxes_folder(root, settings.boxes)
+    folders = sorted(
+        folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".") and folder != boxes
+    )
+    if len(folders) < 2:
+        raise UserError(f"{root}: found {len(folders)} class folder(s); at least 2 are needed")
+    files: list[Path] = []
+    labels: list[int] = []
+    for label, folder in enumerate(folders):
+        visible = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
+        found = sorted(file for file in visible if file.suffix.lower() in SUFFIXES)
+        if not found:
+            raise UserError(f"{folder}: found no picture; allowed: files ending in {', '.join(SUFFIXES)}")
+        files += found
+        labels += [label] * len(found)
+    images = [_read(file) for file in files]
+    sizes = [open_image(encoded, str(file)).size for file, encoded in zip(files, images, strict=True)]
+    paths = [file.relative_to(root) for file in files]
+    return Collection(
+        class_names=[folder.name for folder in folders],
+        names=[path.as_posix() for path in paths],
+        labels=np.array(labels, dtype=np.int64),
+        images=images,
+        boxes=None if boxes is None else _boxes(boxes, paths, sizes),
+    )
+
+
+def _boxes_folder(root: Path, boxes: str) -> Path:
+    """Return the folder of the boxes; DVC watches ``source``, so it has to lie there."""
+    folder = Path(boxes)
+    if folder != root and root not in folder.parents:
+        raise UserError(f"{params.PARAMS}: datasets: boxes: found {boxes!r}; allowed: {root}, or a folder in it")
+    return folder
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+
+
+def _boxes(root: Path, paths: list[Path], sizes: list[tuple[int, int]]) -> list[list[Box]]:
+    """Return the boxes of each picture, none for a picture without a file."""
+    if not root.is_dir():
+        raise UserError(f"{params.PARAMS}: datasets: boxes: found {str(root)!r}, which is no folder; "
+                        "allowed: a folder with one folder of .xml files a class, or null")  # fmt: skip
+    files = [root / path.with_suffix(".xml") for path in paths]
+    if not any(file.is_file() for file in files):
+        raise UserError(f"{root}: found no file of any picture; allowed: {paths[0].with_suffix('.xml')} and the like")
+    return [_read_boxes(file, size) if file.is_file() else [] for file, size in zip(files, sizes, strict=True)]
+
+
+def _read_boxes(file: Path, size: tuple[int, int]) -> list[Box]:
+    """Return the boxes of one file, whose pixels count from 1 and belong to the box, both first and last."""
+    try:
+        annotation = ElementTree.fromstring(_read(file))
+    except ElementTree.ParseError as error:
+        raise UserError(f"{file}: not valid XML ({error})") from None
+    if annotation.tag != "annotation":
+        raise UserError(f"{file}: found <{annotation.tag}>; allowed: <annotation>")
+    said = annotation.find("size")
+    if said is not None and (found := tuple(_number(file, said, side) for side in ("width", "height"))) != size:
+        raise UserError(
+            f"{file}: size: found {found[0]:g} by {found[1]:g} pixels; its picture has {size[0]} by {size[1]}"
+        )
+    return [_read_box(file, size, number, element) for number, element in enumerate(annotation.findall("object"), 1)]
+
+
+def _read_box(file: Path, size: tuple[int, int], number: int, element: ElementTree.Element) -> Box:
+    box = element.find("bndbox")
+    if box is None:
+        raise UserError(f"{file}: object {number}: found no <bndbox>; allowed: one an object")
+    left, top, right, bottom = (_number(file, box, edge) for edge in ("xmin", "ymin", "xmax", "ymax"))
+    return clip_box(Box(left - 1, top - 1, right, bottom), size, f"{file}: object {number}")
+
+
+def _number(file: Path, element: ElementTree.Element, name: str) -> float:
+    text = element.findtext(name)
+    try:
+        return float(text or "")
+    except ValueError:
+        raise UserError(f"{file}: {element.tag}: {name}: found {text!r}; allowed: a number of pixels") from None
+
+
+def missing(settings: Settings) -> list[str]:
+    """Say which folders are not here."""
+    folders = [settings.source] if settings.boxes is None else [settings.source, settings.boxes]
+    return [f"{folder}, your own" for folder in folders if not Path(folder).is_dir()]
+
+
+DATASET = Dataset(Settings, load, missing)

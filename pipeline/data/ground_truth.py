@@ -1,0 +1,58 @@
+"""Boxes and masks as publishers and users write them down, brought to those of a `Collection`."""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.errors import UserError
+from pipeline.data.dataset import Box
+from pipeline.data.decode import encode_png
+
+
+def clip_box(box: Box, size: tuple[int, int], source: str) -> Box:
+    """Cut a box to its image.
+
+    Args:
+        box: as it was written down; annotators' boxes often reach a pixel or two beyond the edge.
+        size: width and height of the image in pixels.
+        source: the file, and where in it the box stands, for an error.
+
+    Returns:
+        The part of the box that lies on the image.
+
+    Raises:
+        UserError: nothing of it does, or it is no box.
+    """
+    width, height = size
+    edges = np.clip([box.left, box.top, box.right, box.bottom], 0, [width, height, width, height])
+    clipped = Box(*edges.tolist())
+    if not (clipped.left < clipped.right and clipped.top < clipped.bottom):  # so that not-a-number is refused too
+        raise UserError(
+            f"{source}: found a box from ({box.left:g}, {box.top:g}) to ({box.right:g}, {box.bottom:g}); "
+            f"allowed: one on its image of {width} by {height} pixels"
+        )
+    return clipped
+
+
+def encode_mask(inside: npt.NDArray[np.bool_], size: tuple[int, int], source: str) -> bytes | None:
+    """Return a mask as a PNG, 255 on the object and 0 elsewhere.
+
+    Args:
+        inside: bool array (H, W), true on the object.
+        size: width and height of its image in pixels.
+        source: the mask's file, for an error.
+
+    Returns:
+        The bytes of the PNG; None for a mask without an object, which is no ground truth.
+
+    Raises:
+        UserError: the mask is not of the image's size.
+    """
+    height, width = inside.shape
+    if (width, height) != size:
+        raise UserError(
+            f"{source}: found a mask of {width} by {height} pixels; allowed: {size[0]} by {size[1]}, as its image "
+            "(or `masks: false`, to do without)"
+        )
+    return encode_png(np.where(inside, 255, 0).astype(np.uint8)) if inside.any() else None

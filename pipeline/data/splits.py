@@ -1,0 +1,105 @@
+"""Which images train, validate and test: drawn once from the seed, class by class."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from pipeline.core.errors import UserError
+from pipeline.core.randomness import generator
+from pipeline.data.dataset import Collection, SplitSettings
+from pipeline.data.prepared import SPLIT_NAMES
+
+LEAST_IMAGES_PER_CLASS = 5
+"""Where test and validation are both drawn from them."""
+
+
+def draw_splits(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> pd.DataFrame:
+    """Assign every image to a split.
+
+    Each class gives the rounded fractions of its images, and at least one, to test and validation, so that every
+    class is present everywhere. Where ``settings.test`` is ``official``, the publisher's test images are it, and the
+    fraction for validation is taken from the publisher's training images, unless he has a validation split too.
+
+    Args:
+        collection: the images.
+        settings: the fractions.
+        seed: the user's seed.
+        dataset: its name, part of the random stream's name and of messages.
+
+    Returns:
+        The table ``splits`` (see `pipeline.core.tables`), one row an image in the collection's order.
+
+    Raises:
+        UserError: there are fewer than two classes, a class is too small, the fractions leave nothing to train on, or
+            there is no official split, or one that lacks a class.
+    """
+    labels = collection.labels
+    if len(collection.class_names) < 2:
+        raise UserError(f"dataset {dataset}: found {len(collection.class_names)} class; at least 2 are needed")
+    if settings.test == "official":
+        split = _official(collection, settings, seed, dataset)
+    else:
+        if settings.validation + settings.test >= 1:
+            raise UserError(
+                f"params.yaml: datasets.{dataset}.split: validation + test = {settings.validation + settings.test:g}; "
+                "allowed: less than 1"
+            )
+        split = np.full(len(labels), "train", dtype=object)
+        parts = (("test", settings.test), ("validation", settings.validation))
+        for label in range(len(collection.class_names)):
+            _hold_out(split, np.flatnonzero(labels == label), parts, generator(seed, "splits", dataset, label),
+                      collection.class_names[label], dataset)  # fmt: skip
+    return pd.DataFrame(
+        {
+            "image": np.arange(len(labels), dtype=np.int64),
+            "name": collection.names,
+            "label": labels,
+            "class_name": [collection.class_names[label] for label in labels],
+            "split": split.tolist(),
+        }
+    )
+
+
+def _official(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> npt.NDArray[Any]:
+    if collection.splits is None:
+        raise UserError(f"params.yaml: datasets.{dataset}.split.test: found 'official'; this dataset has no official "
+                        "split; allowed: a fraction")  # fmt: skip
+    split = np.array(collection.splits, dtype=object)
+    if "validation" not in collection.splits:
+        for label, name in enumerate(collection.class_names):
+            members = np.flatnonzero((collection.labels == label) & (split == "train"))
+            rng = generator(seed, "splits", dataset, label)
+            _hold_out(split, members, (("validation", settings.validation),), rng, name, dataset)
+    for label, name in enumerate(collection.class_names):
+        for part in SPLIT_NAMES:
+            if part not in split[collection.labels == label]:
+                raise UserError(f"dataset {dataset}: the official {part} split has no image of class {name!r}; "
+                                "allowed: at least one of every class")  # fmt: skip
+    return split
+
+
+def _hold_out(
+    split: npt.NDArray[Any], members: npt.NDArray[np.int64], parts: tuple[tuple[str, float], ...],
+    rng: np.random.Generator, name: str, dataset: str,
+) -> None:  # fmt: skip
+    """Draw some of a class's images for each of some splits, in place."""
+    least = LEAST_IMAGES_PER_CLASS if len(parts) > 1 else 2
+    if len(members) < least:
+        raise UserError(f"dataset {dataset}: class {name!r} has {len(members)} image(s); at least {least} are needed "
+                        f"to train and to hold some out ({', '.join(part for part, _ in parts)})")  # fmt: skip
+    members = rng.permutation(members)
+    held_out = [max(1, round(fraction * len(members))) for _, fraction in parts]
+    if sum(held_out) >= len(members):
+        counts = " and ".join(f"{count} {part}" for count, (part, _) in zip(held_out, parts, strict=True))
+        raise UserError(
+            f"params.yaml: datasets.{dataset}.split: found {counts} images of {len(members)} in class {name!r}; "
+            "allowed: fractions that leave some to train on"
+        )
+    start = 0
+    for count, (part, _) in zip(held_out, parts, strict=True):
+        split[members[start : start + count]] = part
+        start += count

@@ -1,0 +1,69 @@
+"""Unpacking tar and zip archives that nobody vouches for: no member may be written outside of the folder it goes to."""
+
+from __future__ import annotations
+
+import tarfile
+import zipfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+from pipeline.core.errors import UserError
+
+TARS = (".tar", ".tar.gz", ".tgz")
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
+"""What unpacking raises for an archive that is cut short or garbled (or a disk that is full)."""
+
+
+def is_packed(file: Path) -> bool:
+    """Say whether a file is, by its ending, an archive that `unpack` takes."""
+    return file.name.endswith((*TARS, ".zip"))
+
+
+def reason(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
+
+
+def unpack(file: Path, target: Path, shown: str) -> None:
+    """Unpack an archive.
+
+    Args:
+        file: the archive; see `is_packed`.
+        target: the folder that its members go to.
+        shown: what to call the archive in an error.
+
+    Raises:
+        UserError: it cannot be unpacked, or a member would lie or point outside of the folder.
+    """
+    try:
+        if file.name.endswith(".zip"):
+            with zipfile.ZipFile(file) as zipped:
+                for name in zipped.namelist():
+                    _refuse_outside(name, shown)
+                zipped.extractall(target)
+        else:
+            with tarfile.open(file) as tarred:
+                tarred.extractall(target, filter=_admit(shown))
+    except DAMAGE as error:
+        raise UserError(f"{shown}: cannot be unpacked ({reason(error)})") from None
+
+
+def _refuse_outside(name: str, shown: str) -> None:
+    paths = PurePosixPath(name), PureWindowsPath(name)
+    if any(path.is_absolute() or path.drive or ".." in path.parts for path in paths):
+        raise UserError(f"{shown}: found the member {name!r}; allowed: paths below the folder it is unpacked to")
+
+
+def _admit(shown: str) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo]:
+    def admit(member: tarfile.TarInfo, target: str) -> tarfile.TarInfo:
+        _refuse_outside(member.name, shown)
+        try:
+            return tarfile.data_filter(member, target)
+        except tarfile.FilterError:
+            raise UserError(
+                f"{shown}: found the member {member.name!r}; allowed: files, folders and links below the folder it is "
+                "unpacked to"
+            ) from None
+
+    return admit

@@ -1,0 +1,1 @@
+"""What the maps of a cell are worth: the similarity of pairs of maps, and the numbers drawn from it."""

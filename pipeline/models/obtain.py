@@ -1,0 +1,91 @@
+"""Coming to the weights of every state of a cell's model: by training it, or from the user's own files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+
+from pipeline.core.device import device
+from pipeline.core.files import write_json
+from pipeline.core.randomness import stream_seed
+from pipeline.models.build import build
+from pipeline.models.classifier import Classifier
+from pipeline.models.network import Network
+from pipeline.models.recipe import FileWeights, ModelSettings, TrainingSettings
+from pipeline.models.state_names import RANDOM, TRAINED, checkpoint_epochs, state_name
+from pipeline.models.trained import BACKBONE, STATES, save_state
+from pipeline.models.training import CURVE, Split, train
+from pipeline.models.weights import load_own, load_pretrained
+
+
+def obtain_states(
+    folder: Path, network: Network, model: str, dataset: str, settings: ModelSettings, recipe: TrainingSettings,
+    percents: tuple[int, ...], parts: dict[str, Split], seed: int,
+) -> tuple[Classifier, pd.DataFrame]:  # fmt: skip
+    """Write the weights of every state, and what is said about them, into a folder.
+
+    Args:
+        folder: of the model; made here.
+        network: how it is built.
+        model: its name in params.yaml, for messages.
+        dataset: the name of the data set there.
+        settings: its entry there.
+        recipe: how it is trained.
+        percents: of the training, after which checkpoints are taken.
+        parts: the splits ``train`` and ``validation``; ``train`` may be missing where the weights are the user's own.
+        seed: of the model on this data set.
+
+    Returns:
+        The trained model on its device, and the curve of its training; see `pipeline.models.training.train`.
+
+    Raises:
+        UserError: the network cannot be built, weights cannot be had or do not fit, or training fails.
+    """
+    folder.mkdir()
+    network.write(folder)
+    save_state(build(network, stream_seed(seed, RANDOM)), state_file(folder, RANDOM))
+    classifier = build(network, stream_seed(seed, TRAINED))
+    kept = {percent: state_name(epoch) for percent, epoch in checkpoint_epochs(percents, recipe.epochs).items()}
+    own = settings.checkpoints.get(dataset)
+    if own is None:
+        origin = {TRAINED: load_pretrained(classifier, settings, network.image_size, model)}
+        curve = _train(folder, classifier, recipe, parts, set(kept.values()), seed)
+    else:
+        origin = _take(folder, classifier, own, f"params.yaml: models.{model}.checkpoints.{dataset}")
+        kept = {percent: state for percent, state in kept.items() if state in own}
+        curve = pd.DataFrame(columns=CURVE)
+    write_json(folder / STATES, {"checkpoints": kept, "weights_from": origin})
+    return classifier, curve
+
+
+def state_file(folder: Path, state: str) -> Path:
+    """Return the file of a state's weights."""
+    return folder / f"{state}.safetensors"
+
+
+def _train(
+    folder: Path, classifier: Classifier, recipe: TrainingSettings, parts: dict[str, Split], kept: set[str], seed: int
+) -> pd.DataFrame:
+    classifier.to(device())
+    trained_part = classifier.classifier_weights() if recipe.backbone == "frozen" else None
+    if trained_part is not None:
+        shared = set(classifier.network.state_dict()) - trained_part
+        save_state(classifier, state_file(folder, BACKBONE), shared)
+
+    def after_epoch(epoch: int) -> None:
+        if state_name(epoch) in kept:
+            save_state(classifier, state_file(folder, state_name(epoch)), trained_part)
+
+    curve = train(classifier, parts["train"], parts["validation"], recipe, seed, after_epoch)
+    save_state(classifier, state_file(folder, TRAINED), trained_part)
+    return curve
+
+
+def _take(folder: Path, classifier: Classifier, own: dict[str, FileWeights], where: str) -> dict[str, str | None]:
+    origin: dict[str, str | None] = {}
+    for state, weights in sorted(own.items()):  # `trained` comes last, and stays
+        origin[state] = load_own(classifier, weights, f"{where}.{state}")
+        save_state(classifier, state_file(folder, state))
+    classifier.to(device())
+    return origin

@@ -1,0 +1,167 @@
+"""How a model comes to its weights, as params.yaml says it.
+
+An entry of ``models`` needs only its ``architecture``. What it leaves out has the default written here, which is what
+timm says about the architecture wherever timm says something.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, StrictBool, Tag
+
+from pipeline.core import params
+from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.files import sha256
+from pipeline.core.params import Count, Fraction, Positive, Settings, Strings
+from pipeline.models.network import NetworkSettings, Widths
+from pipeline.models.state_names import TRAINED, checkpoint_epochs, state_name
+
+Epochs = Annotated[int, Field(ge=1)]
+State = Annotated[str, Field(pattern=r"^(trained|epoch_\d{3,})$")]
+"""A state of a user's model: `trained`, or a checkpoint by the epoch that it was taken after, such as `epoch_005`."""
+
+
+class FileWeights(Settings):
+    """Weights in a file, whoever wrote it, and how its names become timm's.
+
+    Attributes:
+        file: where it lies, or is downloaded to: safetensors, or anything that ``torch.load`` reads as tensors alone.
+        url: where it is downloaded from when it is missing; None where the user has to place it.
+        sha256: its checksum or the first eight digits or more of it; None where the publisher gives none.
+        inside: keys to go down before the weights are reached, such as ``[state_dict]``.
+        drop: patterns (``*`` matches anything) of names that are left out.
+        prefixes: what names may begin with, taken off one after the other.
+        fresh: patterns of the model's own names that the file need not have; they keep their fresh weights.
+        names: whose names they then are.
+    """
+
+    file: str
+    url: str | None = None
+    sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
+    inside: Strings = ()
+    drop: Strings = ()
+    prefixes: Strings = ()
+    fresh: Strings = ()
+    names: Literal["timm", "convnext", "swin", "torchvision_swin", "torchvision_vit"] = "timm"
+
+
+def _which_weights(value: Any) -> str:
+    return "<timm>" if isinstance(value, str) else "<file>"
+
+
+Weights = Annotated[
+    Annotated[Literal["timm"], Tag("<timm>")] | Annotated[FileWeights, Tag("<file>")], Discriminator(_which_weights)
+]
+
+
+class ModelSettings(NetworkSettings):
+    """A network, and how it comes to its weights.
+
+    Attributes:
+        weights: what training starts from: None for fresh weights, ``timm`` for those that timm has for the
+            architecture, or a file.
+        recipes: by dataset, what is trained otherwise than ``training`` says.
+        checkpoints: by dataset, the user's own weights by state; they stand in for training.
+    """
+
+    weights: Weights | None = None
+    recipes: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    checkpoints: dict[str, dict[State, FileWeights]] = Field(default_factory=dict)
+
+    def network(self) -> NetworkSettings:
+        """Return what is said about the network alone."""
+        return NetworkSettings.model_validate({key: getattr(self, key) for key in NetworkSettings.model_fields})
+
+
+class TrainingSettings(Settings):
+    """How the models of one data set are trained; only ``epochs`` has to be said.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: images per step.
+        head: widths of hidden layers between the pooled features and the classes.
+        backbone: whether it learns, or only what is behind the features does.
+        precision: of the arithmetic; other than float32 is mixed precision.
+        optimizer: which one.
+        learning_rate: after warming up.
+        momentum: of SGD; the first beta of Adam and AdamW.
+        weight_decay: of the optimizer.
+        warmup_steps: in which the learning rate rises to its value.
+        clip_value: greatest absolute value of a gradient; None for no clipping.
+        plateau_patience: epochs without a better validation loss before the learning rate falls.
+        plateau_factor: what it is multiplied with then.
+        augment: whether every image gets one of the transforms, or none, at a random magnitude.
+    """
+
+    epochs: Epochs
+    batch_size: Count = 32
+    head: Widths = ()
+    backbone: Literal["frozen", "trained"] = "trained"
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
+    learning_rate: Positive = 1e-3
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+    weight_decay: Annotated[float, Field(ge=0)] = 0.05
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    clip_value: Annotated[float, Field(gt=0)] | None = None
+    plateau_patience: Annotated[int, Field(ge=0)] = 2
+    plateau_factor: Fraction = 0.3
+    augment: StrictBool = True
+
+
+def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettings:
+    """Return how a model is trained on a dataset: the dataset's recipe, changed where the model has its own values.
+
+    Args:
+        dataset: its name.
+        model: the model's entry.
+        name: the model's name, for messages.
+
+    Returns:
+        The recipe, checked.
+
+    Raises:
+        UserError: a value does not fit, or the model has a head of its own, which belongs to the dataset.
+    """
+    own = model.recipes.get(dataset, {})
+    where = f"models.{name}.recipes.{dataset}"
+    if "head" in own:
+        raise UserError(f"{params.PARAMS}: {where}.head: found {own['head']!r}; allowed: in training.{dataset} alone, "
+                        "for all models")  # fmt: skip
+    settings: TrainingSettings = params.check(
+        f"training.{dataset}", TrainingSettings, params.read(f"training.{dataset}", dict)
+    )
+    return params.check(where, TrainingSettings, settings.model_dump() | own) if own else settings
+
+
+def check_checkpoints(percents: tuple[int, ...], epochs: int, key: str) -> None:
+    """Raise a `UserError` where a checkpoint does not fall on the end of an epoch, so that they would be unevenly spaced."""
+    step = math.lcm(*(100 // math.gcd(100, percent) for percent in percents))
+    if epochs % step:
+        raise UserError(f"{params.PARAMS}: {key}: found {epochs}; allowed: multiples of {step}, so that each of "
+                        f"plan.checkpoints {list(percents)} is the end of an epoch")  # fmt: skip
+
+
+def check_own(states: dict[str, FileWeights], percents: tuple[int, ...], epochs: int, where: str) -> None:
+    """Raise a `UserError` for the user's own weights that cannot stand in for a training.
+
+    Args:
+        states: the files by state.
+        percents: of the training, after which checkpoints are taken.
+        epochs: of the training that they come from.
+        where: their key in params.yaml.
+    """
+    if TRAINED not in states:
+        raise UserError(f"{where}: found no {TRAINED!r}; it is needed, others need not be there")
+    known = [TRAINED, *map(state_name, checkpoint_epochs(percents, epochs).values())]
+    for state, weights in states.items():
+        if state not in known:
+            raise unknown_name(where, "state of this training", state, known)
+        if weights.sha256 is None:
+            file = Path(weights.file)
+            now = f" (now {sha256(file)})" if file.is_file() else ""
+            raise UserError(f"{where}.{state}.sha256: found null; allowed: the checksum, by which a change of the file "
+                            f"is noticed{now}")  # fmt: skip

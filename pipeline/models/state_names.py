@@ -1,0 +1,17 @@
+"""What the states of a model are called."""
+
+from __future__ import annotations
+
+TRAINED, RANDOM = "trained", "random"
+STATE_PATTERN = r"trained|random|epoch_\d{3,}"
+"""What a state may be called."""
+
+
+def checkpoint_epochs(percents: tuple[int, ...], epochs: int) -> dict[int, int]:
+    """Return the epoch after which each checkpoint is taken, by percent of the training."""
+    return {percent: epochs * percent // 100 for percent in percents}
+
+
+def state_name(epoch: int) -> str:
+    """Return the name of the state after an epoch."""
+    return f"epoch_{epoch:03d}"

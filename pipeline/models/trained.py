@@ -1,0 +1,94 @@
+"""The weights of a model on disk: one file per state, and what is said about them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from pathlib import Path
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+
+from pipeline.core.documents import read_document
+from pipeline.core.errors import UserError
+from pipeline.core.files import DATA, whole
+from pipeline.core.names import checked_cell
+from pipeline.core.params import Settings
+from pipeline.models.classifier import Classifier
+
+BACKBONE = "backbone"
+"""Name of the file with what all trained states share, where training leaves it as it is."""
+STATES = "states.json"
+"""File that says which checkpoints there are, and where the weights are from."""
+
+
+def model_folder(cell: str) -> Path:
+    """Return the folder with the weights of every state of a cell's model."""
+    return DATA / "models" / checked_cell(cell)
+
+
+def save_state(model: Classifier, path: Path, names: Collection[str] | None = None) -> None:
+    """Write weights of a model as safetensors, whole or not at all; all of them, or those of some names."""
+    state = model.network.state_dict()
+    chosen = {
+        name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if names is None or name in names
+    }
+    with whole(path) as draft:
+        save_file(chosen, draft)
+
+
+def load_state(model: Classifier, path: Path) -> None:
+    """Read weights into a model.
+
+    What the file lacks is taken from the file `BACKBONE` beside it, where there is one.
+
+    Raises:
+        UserError: the file is missing, is no safetensors file, or does not fit the model; the message names the first
+            weight that does not fit.
+    """
+    own = model.network.state_dict()
+    state = read_state(path)
+    shared = path.with_name(f"{BACKBONE}.safetensors")
+    if not own.keys() <= state.keys() and shared.exists():
+        state = read_state(shared) | state
+    for name in [*own, *state]:
+        if name not in state or name not in own:
+            where = "model" if name in own else "checkpoint"
+            raise UserError(f"{path}: the checkpoint does not fit the model: {name} is only in the {where}")
+        if own[name].shape != state[name].shape:
+            found, allowed = tuple(state[name].shape), tuple(own[name].shape)
+            raise UserError(f"{path}: the checkpoint does not fit the model: {name} has shape {found}; "
+                            f"allowed: {allowed}")  # fmt: skip
+    model.network.load_state_dict(state)
+    model.remembered.clear()
+
+
+def read_state(path: Path) -> dict[str, torch.Tensor]:
+    """Return what a safetensors file holds; a missing or unreadable one is a `UserError`."""
+    try:
+        state: dict[str, torch.Tensor] = load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: there is no such checkpoint; `dvc repro` makes it") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+    return state
+
+
+class StatesFile(Settings):
+    """What `STATES` holds.
+
+    Attributes:
+        checkpoints: name of the state at each percent of the training.
+        weights_from: where the weights of a state are from; None for fresh ones.
+    """
+
+    checkpoints: dict[Annotated[str, Field(pattern=r"^[1-9]\d?$")], Annotated[str, Field(pattern=r"^epoch_\d{3,}$")]]
+    weights_from: dict[str, str | None]
+
+
+def read_states(folder: Path) -> dict[int, str]:
+    """Return the name of the state at each percent of the training; a file that does not fit is a `UserError`."""
+    found = read_document(folder / STATES, StatesFile)
+    return {int(percent): state for percent, state in found.checkpoints.items()}

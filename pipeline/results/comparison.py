@@ -1,0 +1,92 @@
+"""Our numbers beside those of the paper: accuracies of the models, and COSE cell by cell.
+
+The published numbers are in percent and lie in ``pipeline/published``; a cell that is missing here is listed with the
+reason, never left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+import pandas as pd
+from scipy.stats import binomtest
+
+from pipeline.core.files import package_file
+from pipeline.models.training_metrics import TrainingMetrics
+
+Cell = tuple[str, str, str]
+"""Names of a dataset, a model and a method."""
+
+
+def published(table: str) -> pd.DataFrame:
+    """Return a published table, in percent: ``accuracy`` (dataset, model) or ``cose`` (dataset, model, method)."""
+    return pd.read_csv(package_file(__file__, "published") / f"{table}.csv")
+
+
+def accuracies(measured: Mapping[tuple[str, str, str], TrainingMetrics], confidence: float) -> pd.DataFrame:
+    """Lay the accuracies of our models beside the paper's.
+
+    Args:
+        measured: by cell, dataset and model, what the train stage wrote.
+        confidence: of the intervals, in (0, 1).
+
+    Returns:
+        One row per cell: test_images, accuracy with its Wilson interval, published, and difference, all
+        in percent; the last two are null where the paper has no such model or dataset.
+    """
+    known = published("accuracy").set_index(["dataset", "model"])["accuracy"]
+    lines = []
+    for (cell, dataset, model), metrics in measured.items():
+        images, accuracy = metrics.test_images, 100 * metrics.test_accuracy
+        interval = binomtest(round(metrics.test_accuracy * images), images).proportion_ci(confidence, "wilson")
+        theirs = known.get((dataset, model))
+        lines.append(
+            {
+                "cell": cell,
+                "dataset": dataset,
+                "model": model,
+                "test_images": images,
+                "accuracy": accuracy,
+                "accuracy_low": 100 * interval.low,
+                "accuracy_high": 100 * interval.high,
+                "published": theirs,
+                "difference": None if theirs is None else accuracy - theirs,
+            }
+        )
+    return pd.DataFrame(lines).round(2)
+
+
+def compare(ours: pd.DataFrame, why_missing: Callable[[Cell], str]) -> pd.DataFrame:
+    """Lay our Table 1 beside the paper's.
+
+    Args:
+        ours: the table ``cose``; empty where nothing has been computed.
+        why_missing: says why a cell has no number.
+
+    Returns:
+        One row per cell of the paper's, in its order: ours with its interval, published and difference, in percent, and
+        the reason where ours is null.
+    """
+    chosen = ours[(ours["similarity"] == "ssim") & (ours["protocol"] == "paper")] if len(ours) else ours
+    found = {(line.dataset, line.model, line.method): line for line in chosen.itertuples()}
+    lines = []
+    for cell in published("cose").itertuples():
+        key = (cell.dataset, cell.model, cell.method)
+        line = found.get(key)
+        here = line is not None and not pd.isna(line.cose)
+        percent = {
+            name: 100 * float(value) if here and not pd.isna(value := getattr(line, column)) else None
+            for name, column in (("ours", "cose"), ("low", "cose_low"), ("high", "cose_high"))
+        }
+        lines.append(
+            {
+                **dict(zip(("dataset", "model", "method"), key, strict=True)),
+                **percent,
+                "published": cell.cose,
+                "difference": percent["ours"] - cell.cose if percent["ours"] is not None else None,
+                "missing": None if here else why_missing(key),
+            }
+        )
+    table = pd.DataFrame(lines)
+    numbers = ["ours", "low", "high", "published", "difference"]
+    return table.astype(dict.fromkeys(numbers, "Float64")).round(dict.fromkeys(numbers, 2))

@@ -1,0 +1,158 @@
+"""What a run will take, before anyone starts it: rows, evaluations, disk and time of every cell.
+
+An evaluation is timed here and now, on a model with fresh weights, as the explain stage would make it; for a GPU that
+is not here, its floating-point operations are counted. No data is needed. What else a map takes (transforming, the
+method's own arithmetic, writing) is not timed but allowed for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.core.batches import batch_size, with_smaller_batches
+from pipeline.core.device import workers
+from pipeline.core.parallel import in_order
+from pipeline.models.classifier import Classifier
+from pipeline.models.fusion import fold, foldable, lay_out
+from pipeline.saliency.gradients import gradient
+from pipeline.saliency.method import Cost, Method
+
+SHARE = 0.75
+"""Part of the explain stage's time that evaluations are assumed to take: about what docs/benchmarks.md found."""
+
+CHEAP = 2
+"""Evaluations up to which a map is made once to see how large it is; costlier methods' are as large as the image."""
+
+SECONDS = 1.0
+"""Spent on timing each kind of evaluation, about."""
+
+GPU_FLOPS = 10e12
+"""Floating-point operations a second that a data-centre GPU is assumed to sustain in float32 without tensor cores: half
+of what an NVIDIA A100 has (19.5e12). Nobody has measured it for this benchmark."""
+
+
+@dataclass(frozen=True)
+class Speed:
+    """Milliseconds an image, all threads together."""
+
+    forward: float
+    gradient: float
+
+
+@dataclass(frozen=True)
+class Operations:
+    """Floating-point operations an image, a multiplication and an addition being two."""
+
+    forward: float
+    gradient: float
+
+
+def prepared(model: Classifier, image_size: int) -> Classifier:
+    """Make a model ready as the explain stage does, in place; return it."""
+    model.requires_grad_(False)
+    fold(model, foldable(model, image_size))
+    lay_out(model)
+    return model
+
+
+def time_evaluations(model: Classifier, image_size: int) -> Speed:
+    """Time forward passes and gradients of a prepared model on its device."""
+    on, count = model.mean.device, workers(model.mean.device)
+
+    def milliseconds(evaluate: Callable[[torch.Tensor], Any]) -> float:
+        def once(_: int) -> int:
+            size = batch_size(image_size, on)
+            evaluate(torch.zeros(size, 3, image_size, image_size, device=on))
+            return size
+
+        def work(number: int) -> int:
+            return with_smaller_batches(lambda: once(number), image_size, on)
+
+        list(in_order(work, range(count), count))
+        start, images, rounds = time.perf_counter(), 0, 0
+        while rounds == 0 or time.perf_counter() - start < SECONDS:
+            images += sum(in_order(work, range(2 * count), count))
+            if on.type == "cuda":
+                torch.cuda.synchronize(on)
+            rounds += 1
+        return 1e3 * (time.perf_counter() - start) / images
+
+    def forward(images: torch.Tensor) -> None:
+        with torch.inference_mode():
+            model(images)
+
+    def differentiate(images: torch.Tensor) -> None:
+        gradient(model, images, torch.zeros(len(images), dtype=torch.int64, device=on), "softmax")
+
+    return Speed(milliseconds(forward), milliseconds(differentiate))
+
+
+def count_operations(model: Classifier, image_size: int) -> Operations:
+    """Count the operations of a forward pass and of a gradient for one image, on the model's device."""
+    image = torch.zeros(1, 3, image_size, image_size, device=model.mean.device).requires_grad_()
+    with FlopCounterMode(display=False) as counter:
+        score = model(image.clone())[:, 0].sum()  # the counter cannot follow a gradient to what a module was given
+        forward = counter.get_total_flops()
+        torch.autograd.grad(score, image)
+        return Operations(float(forward), float(counter.get_total_flops()))
+
+
+def gpu_minutes(rows: int, cost: Cost, operations: Operations) -> float:
+    """Return how long the maps of some rows would take on the GPU that `GPU_FLOPS` assumes."""
+    evaluations = cost.forward * operations.forward + cost.gradient * operations.gradient
+    return rows * evaluations / GPU_FLOPS / SHARE / 60
+
+
+@dataclass(frozen=True)
+class Weights:
+    """What the weights of a model's parts take on disk.
+
+    Attributes:
+        backbone: bytes.
+        features: what the backbone gives to the classifier, its number; 0 where timm names several classifiers.
+    """
+
+    backbone: int
+    features: int
+
+    def written(self, widths: tuple[int, ...], classes: int, checkpoints: int, frozen: bool) -> int:
+        """Return the bytes that the train stage writes: `trained`, `random` and the checkpoints.
+
+        Where a frozen backbone is what all but `random` have in common, it is written once.
+        """
+        layers = pairwise((self.features, *widths, classes))
+        head = 4 * sum((inputs + 1) * outputs for inputs, outputs in layers)
+        return (2 if frozen else checkpoints + 2) * self.backbone + (checkpoints + 2) * head
+
+
+def measure_weights(model: Classifier) -> Weights:
+    """Return what a model's weights take, its classifier being timm's own."""
+    weights, classifier = model.network.state_dict(), model.classifier_weights()
+    backbone = sum(tensor.nbytes for name, tensor in weights.items() if name not in classifier)
+    matrices = [weights[name] for name in classifier if weights[name].ndim > 1]
+    return Weights(backbone, matrices[0].shape[1] if len(matrices) == 1 else 0)
+
+
+def bytes_per_map(method: Method, settings: Any, model: Classifier, image_size: int) -> int:
+    """Return what one map takes on disk."""
+    cost = method.cost(settings)
+    shape: tuple[int, ...] = (image_size, image_size)
+    if cost.forward + cost.gradient <= CHEAP:
+        image = torch.zeros(1, 3, image_size, image_size, device=model.mean.device)
+        target = torch.zeros(1, dtype=torch.int64, device=image.device)
+        shape = tuple(method.explain(model, image, target, settings, [0]).shape[1:])
+    return int(np.prod(shape)) * np.dtype(method.stored_as).itemsize
+
+
+def minutes(rows: int, cost: Cost, speed: Speed) -> float:
+    """Return how long the maps of some rows take to make."""
+    evaluations = cost.forward * speed.forward + cost.gradient * speed.gradient
+    return rows * evaluations / SHARE / 60_000

@@ -1,0 +1,76 @@
+"""What the class activation maps share: activations with their gradients, and maps made from weighted channels."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from pipeline.core.batches import batches
+from pipeline.core.errors import UserError
+from pipeline.models.classifier import Classifier
+from pipeline.saliency.map_file import EPSILON
+from pipeline.saliency.method import Cost
+
+
+def cost(settings: Any) -> Cost:
+    """One forward pass; what is differentiated behind the layer costs next to nothing."""
+    return Cost(forward=1)
+
+
+def _activations(model: Classifier, images: torch.Tensor, targets: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    kept: list[torch.Tensor] = []
+
+    def make_leaf(layer: nn.Module, inputs: Any, output: torch.Tensor) -> torch.Tensor:
+        # The graph starts here: what comes before the layer is not differentiated.
+        kept.append(output.detach().requires_grad_())
+        return kept[0].clone()  # what follows may work in place
+
+    handle = model.cam_layer.register_forward_hook(make_leaf)
+    try:
+        with torch.enable_grad():
+            score = model(images).gather(1, targets[:, None]).sum()
+        if len(kept) != 1:
+            raise UserError(f"params.yaml: models: cam_layer: layer {model.cam.path} runs {len(kept)} times in a "
+                            "forward pass; allowed: a layer that runs once")  # fmt: skip
+        (gradient,) = torch.autograd.grad(score, kept[0])
+    finally:
+        handle.remove()
+    return model.grid(kept[0].detach()), model.grid(gradient)
+
+
+def activations_and_gradients(
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the CAM layer's activations and the gradients of the class logits with respect to them.
+
+    Args:
+        model: in evaluation mode, parameters without gradient.
+        images: float32 (N, 3, H, W), normalised.
+        targets: int64 (N,).
+
+    Returns:
+        Two float32 tensors (N, C, h, w).
+    """
+    chosen = batches(len(images), images.shape[-1], images.device)
+    parts = [_activations(model, images[part], targets[part]) for part in chosen]
+    return torch.cat([a for a, _ in parts]), torch.cat([g for _, g in parts])
+
+
+def weighted_map(activations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the maps of weighted channels at the layer's own size, as grad-cam makes them.
+
+    ReLU, then scaling to [0, 1]; a flat map becomes zeros. `enlarge` brings them to the
+    input's size when they are read.
+
+    Args:
+        activations: (N, C, h, w).
+        weights: (N, C).
+
+    Returns:
+        float32 (N, h, w) in [0, 1].
+    """
+    maps = torch.einsum("nc,nchw->nhw", weights, activations).relu()
+    shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
+    return shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))

@@ -1,0 +1,90 @@
+"""What the explain stage leaves of a cell: a map for every row, their index, and what is said about all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pipeline.core.documents import read_document
+from pipeline.core.files import DATA
+from pipeline.core.names import checked, checked_cell
+from pipeline.core.params import Settings
+from pipeline.core.tables import Column, Table, at_least
+from pipeline.data.prepared import ROW
+from pipeline.models.cell import STATE
+from pipeline.saliency.map_file import Values
+
+GRID = DATA / "grid"
+"""Folder with one file per cell and method; check_params writes it."""
+MAPS = "maps.npy"
+ABOUT = "about.json"
+"""What is said about all maps of a cell: the kind of their values, what computed them, or why there are none."""
+
+INDEX = Table(
+    "index",
+    "One row per map of a cell; map number i of maps.npy belongs to row i. All rows of the cell, or those of the "
+    "images first drawn.",
+    (
+        ROW,
+        STATE,
+        Column("target", "int64", "class that the map explains: the row's own prediction", minimum=0),
+        Column("minimum", "float64", "least value of the map", minimum=-1, maximum=1),
+        Column("maximum", "float64", "greatest value of the map", minimum=-1, maximum=1),
+        Column("flat", "bool", "whether all values are equal, so that similarities are undefined"),
+    ),
+    ("row",),
+    (at_least("maximum", "minimum"),),
+)
+
+
+def explanations_folder(cell: str, method: str) -> Path:
+    """Return the folder of a method's maps of a cell."""
+    return DATA / "explanations" / checked_cell(cell) / checked(method, "method")
+
+
+def index_file(folder: Path) -> Path:
+    """Return the table `INDEX` in a folder of explanations."""
+    return folder / f"{INDEX.name}.parquet"
+
+
+def grid_file(cell: str, method: str) -> Path:
+    """Return the file that says whether a method explains a cell, and if not, why."""
+    return GRID / checked_cell(cell) / f"{checked(method, 'method')}.json"
+
+
+class GridEntry(Settings):
+    """What `grid_file` holds: why a method does not explain a cell, or None where it does."""
+
+    left_out: str | None
+
+
+def left_out(cell: str, method: str) -> str | None:
+    """Return why a method does not explain a cell; None where it does."""
+    return read_document(grid_file(cell, method), GridEntry).left_out
+
+
+class ComputedBy(Settings):
+    """What the rounding of a cell's maps depends on; see `pipeline.core.batches.computed_by`."""
+
+    device: str
+    torch: str
+    precision: str
+    batch: int
+
+
+class About(Settings):
+    """What `ABOUT` holds.
+
+    Attributes:
+        left_out: why there are no maps; None where there are.
+        values: what kind of values they have.
+        computed_by: what computed them; None where nothing did.
+    """
+
+    left_out: str | None
+    values: Values
+    computed_by: ComputedBy | None
+
+
+def read_about(folder: Path) -> About:
+    """Return what is said about the maps in a folder; a file that does not fit is a `UserError`."""
+    return read_document(folder / ABOUT, About)

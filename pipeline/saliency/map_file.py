@@ -1,0 +1,199 @@
+"""The file of a cell's maps.
+
+One NumPy array file (format 1.0): (rows, h, w) in C order, little endian, in the type that the method declares; map
+number i belongs to row i of the index. uint8 holds maps in [0, 1] as their square roots in 255 steps, which keeps
+apart the many small values of a gradient's map; int8 holds ternary maps, float16 and float32 the values themselves.
+A map may be stored as small as the layer that it comes from, and is enlarged when it is read (`enlarge`).
+
+Maps are written and read one by one, so that memory does not grow with their number. `numpy.load` reads them too.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from pipeline.core.errors import UserError
+
+Map = npt.NDArray[np.float64]
+Values = Literal["unit", "signed", "ternary"]
+"""Kinds of values: unit are in [0, 1], signed in [-1, 1], ternary are -1, 0 or 1."""
+StorageType = Literal["float16", "float32", "int8", "uint8"]
+STORED_AS: dict[Values, tuple[StorageType, ...]] = {
+    "unit": ("uint8", "float16", "float32"),
+    "signed": ("float16", "float32"),
+    "ternary": ("int8",),
+}
+"""Types that can hold each kind of values, the usual one first."""
+
+EPSILON = 1e-7
+"""What grad-cam adds to a map's greatest value before dividing by it."""
+
+
+SQUARES = ((np.arange(256) / 255) ** 2).astype(np.float16)
+"""What a stored byte stands for; as halves these 256 values are all different."""
+
+
+def encode(maps: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
+    """Return maps in the type that they are stored in, little endian.
+
+    Args:
+        maps: float32; in [0, 1] where the type is uint8, and -1, 0 and 1 where it is int8.
+        kind: NumPy's name of the type.
+    """
+    stored = np.rint(np.sqrt(np.clip(maps, 0, 1)) * 255) if kind == "uint8" else maps
+    return np.ascontiguousarray(stored, np.dtype(kind).newbyteorder("<"))
+
+
+def decode(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Return the values of stored maps: float16 for bytes, anything else as it is."""
+    return SQUARES[stored] if stored.dtype == np.uint8 else stored
+
+
+class MapsWriter:
+    """Writes maps in any order; a context, at whose end every map must have been written."""
+
+    def __init__(self, path: Path, kind: str, rows: int) -> None:
+        """Begin a file.
+
+        Args:
+            path: the file.
+            kind: NumPy's name of the stored type.
+            rows: how many maps there will be; the first ones to come say how large they are.
+        """
+        self._type = np.dtype(kind).newbyteorder("<")
+        self._missing = np.ones(rows, bool)
+        self._shape: tuple[int, ...] | None = None
+        self._file: BinaryIO = path.open("wb")
+
+    def write(self, positions: npt.NDArray[np.int64], maps: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """Write maps (B, h, w) at their positions and return their values as they will be read.
+
+        Raises:
+            ValueError: they have another shape than those before.
+        """
+        stored = encode(maps, self._type.name)
+        if self._shape is None:
+            self._shape = stored.shape[1:]
+            header = {"descr": self._type.str, "fortran_order": False,
+                      "shape": (len(self._missing), *self._shape)}  # fmt: skip
+            np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[no-untyped-call]
+            self._start = self._file.tell()
+            self._reserve(self._start + len(self._missing) * stored[0].nbytes)
+        if stored.shape[1:] != self._shape:
+            raise ValueError(f"found maps of shape {stored.shape[1:]} after maps of shape {self._shape}")
+        for position, one in zip(positions.tolist(), stored, strict=True):
+            self._file.seek(self._start + position * one.nbytes)
+            self._file.write(one.tobytes())
+        self._missing[positions] = False
+        return decode(stored)
+
+    def _reserve(self, size: int) -> None:
+        """Claim the whole file's place on disk, so that a disk without room is found out before the work is done."""
+        try:
+            self._file.flush()
+            if hasattr(os, "posix_fallocate"):
+                os.posix_fallocate(self._file.fileno(), 0, size)
+        except OSError as error:
+            free = shutil.disk_usage(Path(self._file.name).parent).free
+            raise UserError(f"{self._file.name}: {len(self._missing)} maps take {size / 1e9:.3g} GB, and "
+                            f"{free / 1e9:.3g} GB are free ({error.strerror}); allowed: a disk with room") from None  # fmt: skip
+
+    def __enter__(self) -> MapsWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._file.close()
+        if kind is None and self._missing.any():
+            raise ValueError(f"map {self._missing.argmax()} was never written")
+
+
+class Maps(Sequence[npt.NDArray[Any]]):
+    """The maps of a file, (h, w) each, read when they are asked for."""
+
+    def __init__(self, path: Path, rows: int) -> None:
+        """Open a cell's maps.
+
+        Args:
+            path: the file.
+            rows: how many maps its index tells of.
+
+        Raises:
+            UserError: the file is missing, cut short or of another shape than its index says.
+        """
+        try:
+            self._file = path.open("rb")
+            version = np.lib.format.read_magic(self._file)  # type: ignore[no-untyped-call]
+            if version != (1, 0):
+                raise ValueError(f"format {version}")
+            shape, fortran, self.dtype = np.lib.format.read_array_header_1_0(self._file)  # type: ignore[no-untyped-call]
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such file; `dvc repro` makes it") from None
+        except (ValueError, OSError) as error:
+            raise UserError(f"{path}: not a readable array of maps ({' '.join(str(error).split())})") from None
+        if len(shape) != 3 or shape[0] != rows or fortran:
+            raise UserError(f"{path}: found an array of shape {shape}; allowed: ({rows}, height, width)")
+        self.shape: tuple[int, int, int] = shape
+        self._start = self._file.tell()
+        self._bytes = shape[1] * shape[2] * self.dtype.itemsize
+        found, expected = path.stat().st_size, self._start + rows * self._bytes
+        if found != expected:
+            raise UserError(f"{path}: found {found} bytes; allowed: {expected}, as its header says; `dvc repro` makes "
+                            "it again")  # fmt: skip
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, position: Any) -> Any:
+        if not 0 <= position < len(self):
+            raise IndexError(position)
+        # Reads from several threads share no position in the file.
+        read = os.pread(self._file.fileno(), self._bytes, self._start + int(position) * self._bytes)
+        return decode(np.frombuffer(read, self.dtype).reshape(self.shape[1:]))
+
+
+@lru_cache(maxsize=8)
+def _bilinear(small: int, large: int) -> Map:
+    """Return the matrix (large, small) that resizes a column bilinearly, pixel centres at halves."""
+    centres = np.clip((np.arange(large) + 0.5) * small / large - 0.5, 0, small - 1)
+    before = np.minimum(centres.astype(np.int64), max(small - 2, 0))
+    part = centres - before
+    matrix = np.zeros((large, small))
+    matrix[np.arange(large), before] = 1 - part
+    matrix[np.arange(large), np.minimum(before + 1, small - 1)] += part
+    return matrix
+
+
+def enlarge(stored: npt.NDArray[Any], side: int, values: Values) -> Map:
+    """Return a stored map at the size of its image; one of that size already is left as it is.
+
+    Unit maps are resized bilinearly and scaled to [0, 1] again, as grad-cam does. Signed maps are resized bilinearly
+    and not scaled. Ternary maps are resized to the nearest value.
+
+    Args:
+        stored: (h, w).
+        side: of the image, in pixels.
+        values: what kind of values the map has.
+
+    Returns:
+        float64 (side, side).
+    """
+    smaller = stored.astype(np.float64)
+    if smaller.shape == (side, side):
+        return smaller
+    if values == "ternary":
+        down, across = (((np.arange(side) + 0.5) * length / side).astype(np.int64) for length in smaller.shape)
+        return smaller[down[:, None], across[None, :]]
+    resized = _bilinear(smaller.shape[0], side) @ smaller @ _bilinear(smaller.shape[1], side).T
+    if values == "signed":
+        return resized
+    resized -= resized.min()
+    return resized / (EPSILON + resized.max())

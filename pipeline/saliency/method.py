@@ -1,0 +1,79 @@
+"""What a saliency method declares, and the methods there are: one file each in `pipeline/saliency/methods`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline.core.params import Count, Settings
+from pipeline.core.registry import Registry
+from pipeline.saliency.map_file import STORED_AS, StorageType, Values
+
+if TYPE_CHECKING:
+    import torch
+
+    from pipeline.models.classifier import Classifier
+
+    Explain = Callable[[Classifier, torch.Tensor, torch.Tensor, Any, Sequence[int]], torch.Tensor]
+
+
+class MethodSettings(Settings):
+    """What every saliency method has; a method adds its own keys.
+
+    Attributes:
+        images: how many of the plan's images it explains, the first ones drawn; ``all`` for all of them.
+    """
+
+    images: Count | Literal["all"]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Evaluations of the model that one map takes at most.
+
+    Attributes:
+        forward: images whose scores alone are asked for.
+        gradient: images whose scores are differentiated with respect to the image (the forward pass is in it).
+        at_once: how many of these the method makes in one batch; the rest waits for them.
+    """
+
+    forward: int = 0
+    gradient: int = 0
+    at_once: int = 1
+
+
+@dataclass(frozen=True)
+class Method:
+    """A saliency method.
+
+    Attributes:
+        settings: the type of its section ``saliency.<name>`` in params.yaml.
+        explain: ``(model, images[N,3,H,W], targets[N], settings, seeds) -> maps[N,h,w]``: float32 maps, row by row
+            independent of each other. ``images`` are normalised for the model and float32, ``targets`` are int64
+            class indices, ``seeds`` has one integer per row, from which all randomness of that row comes. Maps may be
+            smaller than the images; `pipeline.saliency.map_file.enlarge` is then how they are read.
+        values: what kind of values its maps have.
+        cost: ``settings -> Cost``.
+        storage: the type in which its maps are kept on disk; None for what is usual for the kind of values.
+    """
+
+    settings: type[MethodSettings]
+    explain: Explain
+    values: Values
+    cost: Callable[[Any], Cost]
+    storage: StorageType | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a type that would cut off values."""
+        if self.stored_as not in STORED_AS[self.values]:
+            raise ValueError(f"found maps of {self.values} values stored as {self.stored_as}; allowed: "
+                             f"{', '.join(STORED_AS[self.values])}")  # fmt: skip
+
+    @property
+    def stored_as(self) -> StorageType:
+        """The type in which its maps are kept."""
+        return self.storage or STORED_AS[self.values][0]
+
+
+METHODS: Registry[Method] = Registry("pipeline.saliency.methods", "METHOD", "saliency method")

@@ -1,0 +1,41 @@
+"""Grad-CAM++: channels of one layer, weighted by their positive gradients, each place by how much it is alone.
+
+Source: A. Chattopadhyay et al., Grad-CAM++: Improved Visual Explanations for Deep Convolutional Networks, 2018,
+equation 19 with the exponential's derivatives, as in grad-cam.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pipeline.models.classifier import Classifier
+from pipeline.saliency.cams import activations_and_gradients, cost, weighted_map
+from pipeline.saliency.method import Method, MethodSettings
+
+EPSILON = 1e-6
+
+
+class Settings(MethodSettings):
+    """Grad-CAM++ has nothing to choose but its layer, which belongs to the model (``cam_layer``)."""
+
+
+def channel_weights(activations: torch.Tensor, gradients: torch.Tensor) -> torch.Tensor:
+    """Return the weight of every channel, (N, C), from activations and gradients (N, C, h, w)."""
+    squared = gradients**2
+    total = activations.sum(dim=(2, 3), keepdim=True)
+    alpha = squared / (2 * squared + total * squared * gradients + EPSILON)
+    alpha = torch.where(gradients != 0, alpha, 0.0)
+    return (gradients.relu() * alpha).sum(dim=(2, 3))
+
+
+def explain(
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
+) -> torch.Tensor:
+    """Return the maps at the layer's own size, float32 (N, h, w) in [0, 1]; nothing is random."""
+    activations, gradients = activations_and_gradients(model, images, targets)
+    return weighted_map(activations, channel_weights(activations, gradients))
+
+
+METHOD = Method(Settings, explain, "unit", cost, storage="float32")

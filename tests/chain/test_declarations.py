@@ -1,0 +1,129 @@
+"""Every stage declares to DVC all the code it runs, all the params and all the files it reads.
+
+What is not declared does not make a stage run again. Each stage runs in a process of its own that notes every file of
+the project that it opens, every key of params.yaml that it asks for, and every function of the project that it calls;
+dvc.yaml has to cover the files and keys, and the stage's fingerprint the functions.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shlex
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.publishers import cifar10
+from tests.world import World, every_cell, folder_of_pictures, small_params
+
+pytestmark = pytest.mark.slow
+
+WATCH = """
+import json, os, runpy, sys, threading
+root = os.getcwd() + os.sep
+read, keys, called = set(), set(), set()
+
+def note(event, arguments):
+    if event == "open" and isinstance(arguments[0], (str, bytes)):
+        path = os.path.abspath(os.fsdecode(arguments[0]))
+        flags = arguments[2] if isinstance(arguments[2], int) else 0
+        writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
+        if path.startswith(root) and not writes and not os.path.isdir(path):
+            read.add(path[len(root):])
+    elif event == "cose.params":
+        keys.add(arguments[0])
+
+def count(frame, event, argument):
+    if event == "call":
+        called.add(frame.f_code.co_filename)
+
+sys.addaudithook(note)
+report, module, *sys.argv[1:] = sys.argv[1:]
+sys.argv[0] = module
+threading.setprofile(count)
+sys.setprofile(count)
+try:
+    runpy.run_module("stages." + module, run_name="__main__", alter_sys=True)
+finally:
+    sys.setprofile(None)
+    code = {os.path.relpath(path, root) for path in called if os.path.abspath(path).startswith(root)}
+    json.dump({"read": sorted(read), "keys": sorted(keys), "code": sorted(code)}, open(report, "w"))
+"""
+
+OWN = {"report.json", "watch.py", "params.yaml"}
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    made = World(tmp_path_factory.mktemp("declarations"))
+    params = small_params(made, folder_of_pictures(made.root / "pictures", per_class=10))
+    # A data set in archives, whose models start from others' weights and train a head alone, reads more.
+    params["datasets"]["cifar10"] = {
+        "loader": "cifar10", "source": "requirements.lock", "folder": "published", "image_size": 32,
+        "images": cifar10(made.root / "published"), "split": {"validation": 0.34, "test": "official"},
+    }  # fmt: skip
+    params["training"]["cifar10"] = params["training"]["pictures"] | {"head": [8], "backbone": "frozen"}
+    params["cells"] = every_cell(params)
+    params["saliency"]["integrated_gradients"] = made.params["saliency"]["integrated_gradients"]
+    made.set(params)
+    made.start_dvc()
+    (made.root / "watch.py").write_text(WATCH)
+    return made
+
+
+def declared_stages(world: World) -> Iterator[dict[str, Any]]:
+    """Yield name, command, deps and params of every stage, as DVC resolves them, in an order that they can run in."""
+    script = """
+import json
+from dvc.repo import Repo
+import networkx
+repo = Repo()
+stages = []
+for stage in reversed(list(networkx.topological_sort(repo.index.graph))):
+    files = [dep.def_path for dep in stage.deps if not hasattr(dep, "params")]
+    keys = [key for dep in stage.deps if hasattr(dep, "params") for key in dep.params]
+    stages.append({"name": stage.addressing, "cmd": stage.cmd, "files": files, "keys": keys,
+                   "outs": [out.def_path for out in stage.outs]})
+print(json.dumps(stages))
+"""
+    yield from json.loads(world.run(sys.executable, "-c", script).stdout.splitlines()[-1])
+
+
+def covers(declared: list[str], path: str) -> bool:
+    return any(path == one or path.startswith(one.rstrip("/") + "/") for one in declared)
+
+
+def module_name(path: str) -> str:
+    return re.sub(r"(/__init__)?\.py$", "", path).replace("/", ".")
+
+
+def test_every_stage_declares_what_it_reads_and_runs(world: World) -> None:
+    problems: list[str] = []
+    for stage in declared_stages(world):
+        module, *arguments = shlex.split(stage["cmd"].removeprefix("python -m stages."))
+        world.run(sys.executable, "watch.py", "report.json", module, *arguments)
+        report = json.loads((world.root / "report.json").read_text())
+        # What a publisher gives is held by checksums and counts, and not watched.
+        files = {
+            path for path in report["read"]
+            if not path.endswith((".py", ".pyc")) and path not in OWN and not path.startswith("published/")
+            and not covers(stage["outs"], path) and ".tmp/" not in path
+        }  # fmt: skip
+        problems += [f"{stage['name']} reads {path}, which it does not declare"
+                     for path in sorted(files) if not covers(stage["files"], path)]  # fmt: skip
+        if "params.yaml" not in stage["files"]:
+            problems += [f"{stage['name']} reads the parameter {key}, which it does not declare"
+                         for key in report["keys"]
+                         if not any(key == one or key.startswith(f"{one}.") for one in stage["keys"])]  # fmt: skip
+        code = set(report["code"]) - {"watch.py"}
+        assert f"stages/{module}.py" in code, "nothing was noted"
+        if module == "fingerprint":
+            continue
+        (own,) = [file for file in stage["files"] if file.startswith("data/code/")]
+        known = set(json.loads((world.root / own).read_text()))
+        problems += [f"{stage['name']} runs {path}, which {own} does not have"
+                     for path in sorted(code) if module_name(path) not in known]  # fmt: skip
+    assert not problems, "\n".join(problems)

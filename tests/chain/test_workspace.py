@@ -1,0 +1,210 @@
+"""The whole chain under DVC, in a small copy of the project: what runs, what does not, and what comes out."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import textwrap
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from tests.world import ROOT, World, folder_of_pictures, small_params
+
+pytestmark = pytest.mark.slow
+
+
+def merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
+    for key, value in extra.items():
+        base[key] = merge(base.get(key, {}), value) if isinstance(value, dict) and key in base else value
+    return base
+
+
+def follow_contributing(world: World, heading: str) -> None:
+    """Do what CONTRIBUTING says under a heading: write the files and merge the parameters of its blocks."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    blocks = re.findall(r"```(python|yaml)\n(.*?)```", section, re.DOTALL)
+    assert blocks
+    for _, block in blocks:
+        content = textwrap.dedent("   " + block if not block.startswith(" ") else block)
+        name = content.splitlines()[0].removeprefix("# ")
+        if name == "params.yaml":
+            world.set(merge(world.params, yaml.safe_load(content)))
+        else:
+            (world.root / name).write_text(content.split("\n", 1)[1])
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    made = World(tmp_path_factory.mktemp("workspace"))
+    made.set(small_params(made, folder_of_pictures(made.root / "pictures", per_class=12)))
+    made.start_dvc()
+    return made
+
+
+CELL = "pictures-resnet_mini"
+ALL = [
+    "fingerprint", "check_params", "prepare@pictures", f"train@{CELL}", f"predict@{CELL}",
+    f"explain@{CELL}-grad_cam", f"explain@{CELL}-lime", f"score@{CELL}-grad_cam", f"score@{CELL}-lime", "aggregate",
+]  # fmt: skip
+
+
+def test_first_run_makes_everything(world: World) -> None:
+    assert sorted(world.repro()) == sorted(ALL)
+    headline = json.loads((world.root / "metrics/cose.json").read_text())
+    assert set(headline) == {"grad_cam", "lime"}
+    assert set(headline["lime"]) == {CELL}
+    table = pd.read_csv(world.root / "metrics/cose.csv")
+    assert len(table) == 2 * 2 * 2
+    assert "NaN" not in (world.root / "metrics/cose.csv").read_text()
+    folder = world.root / f"data/explanations/{CELL}/lime"
+    index = pd.read_parquet(folder / "index.parquet")
+    maps = np.load(folder / "maps.npy", mmap_mode="r")
+    rows = pd.read_parquet(world.root / f"data/cells/{CELL}/rows.parquet")
+    assert index["row"].tolist() == rows["row"].tolist()
+    assert len(index) == len(maps)
+    assert maps.dtype == np.int8
+    assert set(index["state"]) == {"trained", "random", "epoch_001", "epoch_005"}
+    about = json.loads((folder / "about.json").read_text())
+    assert about["values"] == "ternary"
+    assert set(about["computed_by"]) == {"device", "torch", "precision", "batch"}
+    assert "plot" not in world.run("dvc", "metrics", "show", "metrics/cose.json").stderr
+
+
+def test_second_run_makes_nothing(world: World) -> None:
+    assert world.repro() == []
+
+
+def test_same_seed_same_results(world: World) -> None:
+    names = [
+        *(f"data/prepared/pictures/{table}.parquet" for table in ("plan", "splits")), "metrics/cose.json",
+        "metrics/cose.csv", f"data/explanations/{CELL}/lime/maps.npy",
+    ]  # fmt: skip
+    before = {name: (world.root / name).read_bytes() for name in names}
+    assert sorted(world.repro("--force", "--no-run-cache")) == sorted(ALL)
+    for name in names:
+        assert (world.root / name).read_bytes() == before[name], name
+
+
+def test_a_method_setting_runs_that_method_alone(world: World) -> None:
+    world.edit("saliency.lime.samples", 24)
+    assert sorted(world.repro()) == sorted(["check_params", f"explain@{CELL}-lime", f"score@{CELL}-lime", "aggregate"])
+
+
+def test_a_method_may_be_left_out_with_a_reason(world: World) -> None:
+    params = world.params
+    world.edit(f"cells.{CELL}.without", {"lime": "too slow here"})
+    assert sorted(world.repro()) == sorted(["check_params", f"explain@{CELL}-lime", f"score@{CELL}-lime", "aggregate"])
+    table = pd.read_csv(world.root / "metrics/cose.csv")
+    assert (table["missing"] == "too slow here").tolist() == (table["method"] == "lime").tolist()
+    assert table["cose"][table["method"] == "lime"].isna().all()
+    assert not (world.root / f"data/explanations/{CELL}/lime/maps.npy").exists()
+    world.set(params)
+    # The run cache brings back what was there, and nothing is computed.
+    world.repro()
+    assert (world.root / f"data/explanations/{CELL}/lime/maps.npy").exists()
+
+
+def test_a_new_method_runs_its_own_cells_alone(world: World) -> None:
+    follow_contributing(world, "Add a saliency method")
+    new = f"{CELL}-input_times_gradient"
+    assert sorted(world.repro()) == sorted(
+        ["fingerprint", "check_params", f"explain@{new}", f"score@{new}", "aggregate"]
+    )
+
+
+def test_a_new_model_runs_its_own_cells_alone(world: World) -> None:
+    follow_contributing(world, "Add a model")
+    ran = set(world.repro())
+    own = {stage for stage in ran if "convnext_mini" in stage}
+    assert ran - own == {"check_params", "aggregate"}
+    assert len(own) == 2 + 2 * 3
+
+
+def test_a_new_dataset_runs_its_own_cells_alone(world: World) -> None:
+    follow_contributing(world, "Add a data set")
+    ran = set(world.repro())
+    own = {stage for stage in ran if "stripes" in stage}
+    assert ran - own == {"fingerprint", "check_params", "aggregate"}
+    assert len(own) == 1 + 2 + 2 * 3
+    table = pd.read_csv(world.root / "metrics/table1.csv")
+    assert table["cell"].tolist() == [CELL, "pictures-convnext_mini", "stripes-resnet_mini", "average"]
+
+
+def test_contract_tests_pick_up_what_was_added(world: World) -> None:
+    shutil.copytree(ROOT / "tests", world.root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", world.root)
+    done = world.run("python", "-m", "pytest", "tests/contracts", "-v", "-n", "0", "-k",
+                     "input_times_gradient or convnext_mini or stripes", check=False)  # fmt: skip
+    assert "4 passed" in done.stdout, done.stdout[-3000:]
+
+
+def test_a_renamed_cell_leaves_files_that_are_named(world: World) -> None:
+    params = world.params
+    params["cells"]["renamed"] = params["cells"].pop("stripes-resnet_mini")
+    world.set(params)
+    done = world.run("dvc", "repro")
+    left = "metrics/training/stripes-resnet_mini.csv, metrics/training/stripes-resnet_mini.json"
+    assert f"note: of no cell in params.yaml, and not in the tables: {left}" in done.stderr + done.stdout
+    assert "stripes-resnet_mini" not in (world.root / "metrics/cose.csv").read_text()
+    assert "renamed" in (world.root / "metrics/accuracy.csv").read_text()
+
+
+def test_a_table_damaged_by_hand_stops_the_next_stage(world: World) -> None:
+    path = world.root / f"data/cells/{CELL}/rows.parquet"
+    good = path.read_bytes()
+    for damage, message in (
+        ({"state": "epoch"}, r"table rows, column state: found 'epoch'; allowed: text that matches .*"),
+        ({"magnitude": 3.0}, r"table rows, row 0 \(row \d+\): breaks the rule that magnitude is null where .*"),
+    ):
+        frame = pd.read_parquet(path)
+        path.unlink()
+        frame.assign(**damage).to_parquet(path, index=False)
+        before = (world.root / f"data/explanations/{CELL}/lime/index.parquet").read_bytes()
+        done = world.stage("explain", "--cell", CELL, "--method", "lime", check=False)
+        assert done.returncode == 1
+        assert re.fullmatch(rf"error: data/cells/{CELL}/rows\.parquet: {message}\n", done.stderr), done.stderr
+        assert (world.root / f"data/explanations/{CELL}/lime/index.parquet").read_bytes() == before
+        path.write_bytes(good)
+
+
+def test_a_checkpoint_that_does_not_fit_is_one_line(world: World) -> None:
+    file = world.root / f"data/models/{CELL}/network.json"
+    good = file.read_text()
+    file.unlink()
+    file.write_text(good.replace("96", "80"))
+    done = world.stage("predict", "--cell", CELL, "--dataset", "pictures", check=False)
+    assert done.returncode == 1
+    assert re.fullmatch(
+        rf"error: data/models/{CELL}/trained\.safetensors: the checkpoint does not fit the model: \S+ has "
+        r"shape \(\d.*\); allowed: \(.*\)\n", done.stderr,
+    )  # fmt: skip
+    file.write_text(good)
+
+
+def test_data_docs(world: World) -> None:
+    done = world.stage("data_docs")
+    page = world.root / done.stdout.strip()
+    assert page.exists()
+    assert "unexpected" not in done.stderr
+    assert "data-prepared-pictures-plan" in page.read_text()
+    assert len(list(page.parent.rglob("*data-prepared-pictures-plan*.html"))) >= 1
+
+
+def test_params_of_a_fresh_copy_resolve(tmp_path: Path) -> None:
+    fresh = World(tmp_path)
+    fresh.start_dvc()
+    stages = fresh.run("dvc", "stage", "list", "--name-only").stdout.split()
+    assert len(stages) == 1 + 1 + 2 + 4 + 4 + 28 + 28 + 1
+
+
+def test_the_graph_is_short_and_names_no_python_file() -> None:
+    text = (ROOT / "dvc.yaml").read_text()
+    assert len(text.splitlines()) <= 150
+    assert ".py" not in re.sub(r"#.*", "", text)

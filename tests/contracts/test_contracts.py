@@ -1,0 +1,173 @@
+"""What every method, model and dataset must keep; a new one is picked up by itself."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+
+from pipeline.core import params
+from pipeline.core.registry import DATASETS, METHODS
+from pipeline.data.decode import open_image
+from pipeline.data.splits import draw_splits
+from pipeline.models.classifier import Classifier, build
+from pipeline.saliency.cams import activations_and_gradients
+from pipeline.saliency.map_file import decode, encode, enlarge
+from tests.publishers import PUBLISHERS
+from tests.settings import SMALL
+from tests.world import folder_of_pictures
+
+PARAMS = yaml.safe_load(Path("params.yaml").read_text())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_method(name: str, convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
+    method, settings = METHODS[name], SMALL[name]
+    images_before = images.clone()
+    state_before = {key: value.clone() for key, value in convnet.state_dict().items()}
+    seeds = [3, 1, 4, 1, 5]
+    torch_state, numpy_state = torch.random.get_rng_state(), np.random.get_state()[1].copy()
+
+    maps = method.explain(convnet, images, targets, settings, seeds)
+
+    assert len(maps) == len(images)
+    assert maps.ndim == 3
+    assert max(maps.shape[1:]) <= images.shape[-1]
+    assert maps.dtype == torch.float32
+    assert torch.isfinite(maps).all()
+    assert not maps.requires_grad
+    assert maps.abs().max() <= 1
+    assert maps.flatten(1).std(dim=1).max() > 0.01, "a constant map shows nothing"
+    assert method.storage != "uint8" or maps.min() >= 0
+    np.testing.assert_allclose(decode(encode(maps.numpy(), method.storage)), maps.numpy(), atol=4e-3)
+
+    again = method.explain(convnet, images, targets, settings, seeds)
+    torch.testing.assert_close(again, maps, atol=0, rtol=0)
+    one_by_one = torch.cat(
+        [
+            method.explain(convnet, images[i : i + 1], targets[i : i + 1], settings, seeds[i : i + 1])
+            for i in range(len(images))
+        ]
+    )
+    # Gradients differ in their last bit with the batch, which GuidedIG's ranking of pixels amplifies.
+    tolerance = 0.3 if name == "guided_ig" else 1e-4
+    assert (one_by_one - maps).abs().mean() < tolerance / 30
+    assert (one_by_one - maps).abs().max() < tolerance
+    turned = method.explain(convnet, images.flip(0), targets.flip(0), settings, seeds[::-1]).flip(0)
+    assert (turned - maps).abs().mean() < tolerance / 30
+
+    torch.testing.assert_close(images, images_before, atol=0, rtol=0)
+    for key, value in convnet.state_dict().items():
+        torch.testing.assert_close(value, state_before[key], atol=0, rtol=0)
+    assert not convnet.training
+    assert torch.equal(torch.random.get_rng_state(), torch_state)
+    assert np.array_equal(np.random.get_state()[1], numpy_state)
+    assert all(not module._forward_hooks for module in convnet.modules())
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_params_yaml_has_every_method_and_its_settings_fit(name: str) -> None:
+    assert name in PARAMS["saliency"]
+    params.check(f"saliency.{name}", METHODS[name].settings, PARAMS["saliency"][name])
+
+
+def test_methods_differ(convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
+    maps = {}
+    for name, settings in SMALL.items():
+        stored = METHODS[name].explain(convnet, images, targets, settings, [1] * 5)
+        maps[name] = torch.from_numpy(np.stack([enlarge(one, images.shape[-1]) for one in stored.numpy()]))
+    for a in maps:
+        for b in maps:
+            assert a == b or (maps[a] - maps[b]).abs().mean() > 1e-3, f"{a} and {b} give the same maps"
+
+
+@pytest.mark.parametrize("name", PARAMS["models"])
+def test_model(name: str) -> None:
+    settings = params.check(f"models.{name}", params.ModelSettings, PARAMS["models"][name])
+    size = 56
+    before = torch.random.get_rng_state()
+    model, same, other = (build(settings, 7, size, seed) for seed in (1, 1, 2))
+    assert torch.equal(torch.random.get_rng_state(), before)
+    assert not model.training
+    weights = [torch.cat([p.flatten() for p in one.parameters()]) for one in (model, same, other)]
+    assert torch.equal(weights[0], weights[1])
+    assert not torch.equal(weights[0], weights[2])
+
+    pixels = np.random.default_rng(0).integers(0, 256, (3, size, size, 3), dtype=np.uint8)
+    images = model.normalize(pixels)
+    assert images.dtype == torch.float32
+    assert images.shape == (3, 3, size, size)
+    np.testing.assert_array_equal(model.pixels(images), pixels)
+    with torch.inference_mode():
+        logits = model(images)
+        assert logits.shape == (3, 7)
+        torch.testing.assert_close(logits, torch.cat([model(one[None]) for one in images]), atol=1e-5, rtol=1e-4)
+
+    activations, gradients = activations_and_gradients(model.requires_grad_(False), images, torch.tensor([0, 3, 6]))
+    assert activations.shape == gradients.shape
+    assert min(activations.shape[-2:]) >= 7
+    assert gradients.abs().amax(dim=(1, 2, 3)).min() > 0
+    # The grid is laid out like the picture: a change in one corner shows there most.
+    corner = pixels.copy()
+    corner[:, :8, -8:] = 255 - corner[:, :8, -8:]
+    changed, _ = activations_and_gradients(model, model.normalize(corner), torch.tensor([0, 3, 6]))
+    difference = (changed - activations).abs().sum(dim=(0, 1))
+    height, width = difference.shape
+    assert (difference.sum(1) * torch.arange(height)).sum() / difference.sum() < (height - 1) / 2 - 0.2
+    assert (difference.sum(0) * torch.arange(width)).sum() / difference.sum() > (width - 1) / 2 + 0.2
+
+
+def dataset_settings(name: str, tmp_path: Path) -> dict[str, object]:
+    own = [entry for entry in PARAMS["datasets"].values() if entry["loader"] == name]
+    raw = own[0] if own else {}
+    raw = raw | {
+        "loader": name,
+        "source": "requirements.lock",
+        "image_size": 32,
+        "split": {"validation": 0.2, "test": 0.2},
+    }
+    if name == "shapes":
+        raw |= {"images": 60, "area": {"smallest": 0.1, "largest": 0.25}}
+    if name == "image_folder":
+        raw |= {"source": str(folder_of_pictures(tmp_path / "pictures", per_class=6)), "boxes": None}
+    if name in PUBLISHERS:
+        raw |= {"folder": str(tmp_path / name), "images": PUBLISHERS[name](tmp_path / name)}
+        if "masks" in DATASETS[name].settings.model_fields:
+            raw["masks"] = True
+    return raw
+
+
+@pytest.mark.parametrize("name", DATASETS)
+def test_dataset(name: str, tmp_path: Path) -> None:
+    loader = DATASETS[name]
+    settings = params.check(f"datasets.{name}", loader.settings, dataset_settings(name, tmp_path))
+    collection, again = loader.load(settings, 5), loader.load(settings, 5)
+    count = len(collection.images)
+    assert len(collection.names) == len(collection.labels) == count
+    assert len(set(collection.names)) == count
+    assert collection.labels.dtype == np.int64
+    assert set(collection.labels.tolist()) == set(range(len(collection.class_names)))
+    assert collection.images == again.images
+    assert collection.names == again.names
+    assert collection.masks == again.masks
+    assert collection.boxes == again.boxes
+    for truth in (collection.masks, collection.boxes, collection.splits):
+        assert truth is None or len(truth) == count
+    for number in range(0, count, max(1, count // 20)):
+        image = open_image(collection.images[number], collection.names[number])
+        encoded = collection.masks[number] if collection.masks is not None else None
+        if encoded is not None:
+            mask = np.asarray(open_image(encoded, "mask"))
+            assert mask.shape == image.size[::-1]
+            assert 0 < (mask > 0).mean() < 0.5
+        for box in collection.boxes[number] if collection.boxes is not None else []:
+            assert 0 <= box.left < box.right <= image.width
+            assert 0 <= box.top < box.bottom <= image.height
+    assert collection.splits is None or {"train", "test"} <= set(collection.splits) <= {"train", "validation", "test"}
+    assert collection.masks is None or any(mask is not None for mask in collection.masks)
+    splits = draw_splits(collection, settings.split, 5, name)
+    for _, of_class in splits.groupby("label"):
+        assert set(of_class["split"]) == {"train", "validation", "test"}

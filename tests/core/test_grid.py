@@ -1,0 +1,142 @@
+"""The grid: its cells and what leaves a method out, checked as a whole before anything runs."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import yaml
+
+from pipeline.core import grid, params
+from pipeline.core.errors import UserError
+from pipeline.core.grid import CellSettings
+from stages import check_params
+from tests.world import ROOT, World
+
+PARAMS = yaml.safe_load((ROOT / "params.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> World:
+    return World(tmp_path_factory.mktemp("grid"))
+
+
+@pytest.fixture(autouse=True)
+def restore(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    before = (world.root / "params.yaml").read_text()
+    monkeypatch.chdir(world.root)
+    params._document.cache_clear()
+    yield
+    params._document.cache_clear()
+    (world.root / "params.yaml").write_text(before)
+    shutil.rmtree(world.root / "data", ignore_errors=True)
+
+
+MINI, CELL = "models.resnet_mini", "cells.digits-resnet_mini"
+CASES: list[tuple[str, Any, str]] = [
+    ("cells", {}, "cells: found nothing; allowed: at least one entry"),
+    ("cells.digits mini", {"dataset": "digits", "model": "resnet_mini"},
+     "found the cell name 'digits mini'; allowed: letters, digits and _, with single hyphens or dots between them"),
+    ("cells.mini", {"dataset": "digits"}, "cells.mini.model: missing; it has no default"),
+    (f"{CELL}.dataset", "digit", f"{CELL}.dataset: no dataset is called 'digit', did you mean 'digits'?"),
+    (f"{CELL}.model", "resnet_min", f"{CELL}.model: no model is called 'resnet_min', did you mean 'resnet_mini'?"),
+    (f"{CELL}.modell", "resnet_mini", f"{CELL}.modell: unknown key, did you mean 'model'?"),
+    (f"{CELL}.without", {"limee": "slow"}, f"{CELL}.without: no method is called 'limee', did you mean 'lime'?"),
+    (f"{CELL}.without", ["lime"], f"{CELL}.without: found ['lime']; allowed: input should be a valid mapping"),
+    (f"{CELL}.without", {"lime": ""}, f"{CELL}.without.lime: found ''; allowed: string should have at least 1 char"),
+    ("datasets.my pictures", {}, "name 'my pictures'; allowed: at most 100 letters, digits and _"),
+    ("models.my-model", {"architecture": "resnet18"}, "found the model name 'my-model'; allowed: at most 100 letters"),
+    ("saliency.li-me", {}, "found the saliency name 'li-me'; allowed: at most 100 letters"),
+    ("training.digits", None, "training.digits: there is no such key"),
+    ("datasets.digits", None, "training: no data set is called 'digits' (known: shapes)"),
+    (f"{MINI}.recipes", {"digit": {}}, f"{MINI}.recipes: no data set is called 'digit', did you mean 'digits'?"),
+    (f"{MINI}.checkpoints", {"digit": {}}, f"{MINI}.checkpoints: no data set is called 'digit', did you mean"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("key", "value", "message"), CASES)
+def test_bad_value(world: World, key: str, value: Any, message: str) -> None:
+    world.edit(key, value)
+    with pytest.raises(UserError) as caught:
+        check_params.main()
+    assert str(caught.value).startswith("params.yaml: ")
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+    assert not (world.root / "data").exists()
+
+
+def grid_files(world: World) -> dict[str, Any]:
+    root = world.root / "data/grid"
+    return {file.relative_to(root).as_posix(): json.loads(file.read_text()) for file in root.rglob("*.*")}
+
+
+def test_the_projects_own_params_are_good(world: World) -> None:
+    world.stage("check_params")
+    assert (world.root / "data/gates/params.json").exists()
+    expected = {f"{cell}/{method}.json" for cell in PARAMS["cells"] for method in PARAMS["saliency"]}
+    assert grid_files(world) == {name: {"left_out": None} for name in expected}
+
+
+def test_the_gate_says_the_same_and_one_file_says_what_is_left_out(world: World) -> None:
+    check_params.main()
+    gate, files = (world.root / "data/gates/params.json").read_bytes(), grid_files(world)
+    world.edit(f"{CELL}.without", {"lime": "too slow here"})
+    world.edit("cells.shapes-xcit_mini", None)
+    params._document.cache_clear()
+    check_params.main()
+    assert (world.root / "data/gates/params.json").read_bytes() == gate
+    changed = grid_files(world)
+    assert changed.pop("digits-resnet_mini/lime.json") == {"left_out": "too slow here"}
+    kept = {name for name in files if not name.startswith("shapes-xcit_mini/")} - {"digits-resnet_mini/lime.json"}
+    assert changed == {name: files[name] for name in kept}
+
+
+def test_cells_come_as_they_are_written(world: World) -> None:
+    world.edit("cells", {"b.c-d": {"dataset": "digits", "model": "xcit_mini", "without": {"lime": "slow"}},
+                         "a": {"dataset": "shapes", "model": "xcit_mini"}})  # fmt: skip
+    found = grid.cells()
+    assert list(found) == ["b.c-d", "a"]
+    assert found["b.c-d"] == CellSettings(dataset="digits", model="xcit_mini", without={"lime": "slow"})
+    assert found["a"].without == {}
+    assert grid.methods() == list(PARAMS["saliency"])
+
+
+def test_a_short_training_is_good_where_its_checkpoints_are_ends_of_epochs(world: World) -> None:
+    world.edit("training.digits.epochs", 2)
+    world.edit("training.shapes.epochs", 4)
+    world.edit("plan.checkpoints", [50])
+    check_params.main()
+    assert (world.root / "data/gates/params.json").exists()
+
+
+def test_a_model_needs_its_architecture_alone(world: World) -> None:
+    world.edit("models.resnet_mini", {"architecture": "resnet18"})
+    check_params.main()
+    assert (world.root / "data/gates/params.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("stage", "arguments", "message"),
+    [
+        ("explain", ("--cell", "digits-resnet_mini", "--method", "limee"),
+         "saliency: no saliency method is called 'limee', did you mean 'lime'?"),
+        ("train", ("--cell", "digits-resnet_mini", "--dataset", "digit", "--model", "resnet_mini"),
+         "training.digit: there is no such key, did you mean 'digits'?"),
+        ("train", ("--cell", "digits-resnet_mini", "--dataset", "digits", "--model", "resnet_min"),
+         "models.resnet_min: there is no such key, did you mean 'resnet_mini'?"),
+        ("predict", ("--cell", "../digits", "--dataset", "digits"), "found the cell name '../digits'; allowed:"),
+        ("score", ("--cell", "digits-resnet_mini", "--method", "../lime"),
+         "found the method name '../lime'; allowed: at most 100 letters"),
+    ],
+)  # fmt: skip
+def test_unknown_names_on_the_command_line(
+    stage: str, arguments: tuple[str, ...], message: str, world: World
+) -> None:  # fmt: skip
+    done = world.stage(stage, *arguments, check=False)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: params.yaml: ")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -1,0 +1,173 @@
+"""Tables on disk: what is written comes back, and what breaks a declaration is refused in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from pipeline.core import suites
+from pipeline.core.errors import UserError
+from pipeline.core.tables import Column, Rule, Table, check, read, write, write_all
+from pipeline.data.prepared import BOXES, IMAGES, PLAN, SPLITS
+from pipeline.metrics.scores import SCORES
+from pipeline.models.cell import ROWS
+from tests.tables import TABLES, example
+
+Spoil = Callable[[pd.DataFrame], pd.DataFrame]
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_a_table_comes_back_as_it_was_written(table: Table, tmp_path: Path) -> None:
+    frame, path = example(table), tmp_path / "deep" / "table.parquet"
+    write(table, path, frame)
+    back = read(table, path)
+    assert back.columns.tolist() == [column.name for column in table.columns]
+    for column in frame:
+        for old, new in zip(frame[column], back[column], strict=True):
+            assert (pd.isna(old) and pd.isna(new)) or old == new
+    for column in table.columns:  # null and NaN stay apart
+        if column.nullable and column.kind in ("float64", "int64"):
+            assert back[column.name].iloc[0] is pd.NA
+    assert pq.ParquetFile(path).schema_arrow.equals(table.schema)
+    assert [file.name for file in tmp_path.glob("deep/*")] == ["table.parquet"]
+    before = path.read_bytes()
+    write(table, path, back.sample(frac=1, random_state=0).sort_index())
+    assert path.read_bytes() == before
+
+
+def test_names_are_apart() -> None:
+    assert len({table.name for table in TABLES.values()}) == len(TABLES) == 9
+
+
+def test_some_images_are_read_alone(tmp_path: Path) -> None:
+    path = tmp_path / "images.parquet"
+    write(IMAGES, path, example(IMAGES))
+    assert read(IMAGES, path, [3, 1])["encoded"].tolist() == [bytes([1]), bytes([3])]
+    with pytest.raises(UserError, match="found no rows; at least 1 is needed"):
+        read(IMAGES, path, [7])
+
+
+BROKEN: list[tuple[Table, Spoil, str]] = [
+    (SCORES, lambda f: f.drop(columns="ssim"), "found no column 'ssim'; allowed: row, turn, image"),
+    (SCORES, lambda f: f.assign(extra=1), "found unknown column 'extra'"),
+    (SCORES, lambda f: f.assign(ssim=[0.1, np.nan, 0.2, 0.3]),
+     "column ssim, row 1: found NaN; allowed: numbers and null"),
+    (SCORES, lambda f: f.assign(ssim=[0.1, 0.2, -1.5, 0.3]), r"column ssim: found -1\.5; allowed: -1 to 1"),
+    (ROWS, lambda f: f.assign(probability=[0.1, 0.2, np.nan, 0.3]),
+     "column probability, row 2: found NaN; allowed: numbers$"),
+    (ROWS, lambda f: f.assign(probability=[0.1, 1.2, 0.2, 0.3]), r"found 1\.2; allowed: 0 to 1"),
+    (ROWS, lambda f: f.assign(label=[0, -1, 0, 0]), r"column label: found -1; allowed: 0 to inf"),
+    (ROWS, lambda f: f.assign(state=["trained", None, "random", "random"]), "column state, row 1: found null"),
+    (ROWS, lambda f: f.assign(state=["epoch", "trained", "random", "random"]),
+     "column state: found 'epoch'; allowed: text that matches trained"),
+    (ROWS, lambda f: f.assign(state=["epoch_001\n", "trained", "random", "random"]), r"found 'epoch_001\\n'; allowed:"),
+    (SPLITS, lambda f: f.assign(split="holdout"), "found 'holdout'; allowed: train, validation, test"),
+    (SPLITS, lambda f: f.assign(label=["a", "b", "c", "d"]), "column label: found values of another type"),
+    (SPLITS, lambda f: f.assign(image=[0, 1, 1, 2]), r"found \{'image': 1\} twice; allowed: once"),
+    (SPLITS, lambda f: f.iloc[:0], "table splits: found no rows; at least 1 is needed"),
+    (PLAN, lambda f: f.assign(reference=[1, 0, 0, 0]),
+     r"table plan, row 0 \(row 0\): breaks the rule that a reference row is its own reference"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "spoil", "message"), BROKEN)
+def test_a_broken_table_is_refused_before_it_is_written(
+    table: Table, spoil: Spoil, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.parquet"
+    write(table, path, example(table))
+    before = path.read_bytes()
+    with pytest.raises(UserError, match=message) as caught:
+        write(table, path, spoil(example(table)))
+    assert "\n" not in str(caught.value)
+    assert str(caught.value).startswith(f"{path}: table {table.name}")
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["table.parquet"]
+
+
+@pytest.mark.parametrize(("table", "spoil", "message"), BROKEN)
+def test_a_hand_edited_file_is_refused_when_it_is_read(
+    table: Table, spoil: Spoil, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "table.parquet"
+    spoilt = spoil(example(table))
+    arrays = [pa.array(spoilt[column], from_pandas=spoilt[column].dtype.kind != "f") for column in spoilt]
+    pq.write_table(pa.Table.from_arrays(arrays, names=list(spoilt)), path)
+    with pytest.raises(UserError, match=message):
+        read(table, path)
+
+
+def test_missing_and_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"plan\.parquet: there is no such file; `dvc repro` makes it"):
+        read(PLAN, tmp_path / "plan.parquet")
+    (tmp_path / "plan.parquet").write_bytes(b"PAR1 cut short")
+    with pytest.raises(UserError, match="not a readable Parquet file"):
+        read(PLAN, tmp_path / "plan.parquet")
+
+
+def test_files_of_other_programs_are_read(tmp_path: Path) -> None:
+    narrow = pa.table({
+        "image": pa.array([3], pa.int32()), "number": pa.array([0], pa.uint8()),
+        "bottom": pa.array([7.5], pa.float32()), "left": pa.array([0], pa.float32()),
+        "top": pa.array([1], pa.float64()), "right": pa.array([2], pa.float64()),
+    })  # fmt: skip
+    pq.write_table(narrow, tmp_path / "boxes.parquet")
+    back = read(BOXES, tmp_path / "boxes.parquet")
+    assert back.to_dict("records") == [{"image": 3, "number": 0, "left": 0, "top": 1, "right": 2, "bottom": 7.5}]
+    assert back.dtypes.astype(str).tolist() == ["int64"] * 2 + ["float64"] * 4
+
+
+def test_a_table_that_may_be_empty(tmp_path: Path) -> None:
+    write(BOXES, tmp_path / "boxes.parquet", BOXES.from_lines([]))
+    assert len(read(BOXES, tmp_path / "boxes.parquet")) == 0
+
+
+SLEEPING = Table(
+    "sleeping",
+    "Its quick check never finds anything.",
+    (Column("number", "int64", "a number"), Column("text", "string", "a word", nullable=True)),
+    ("number",),
+    (Rule("text is null", lambda frame: np.zeros(len(frame), bool), "ExpectColumnValuesToBeNull", {"column": "text"}),),
+)
+
+
+def test_what_only_the_suite_finds_is_not_written_either(tmp_path: Path) -> None:
+    path = tmp_path / "table.parquet"
+    write(SLEEPING, path, pd.DataFrame({"number": [0, 1], "text": [None, None]}))
+    before = path.read_bytes()
+    broken = pd.DataFrame({"number": [0, 1], "text": [None, "awake"]})
+    check(SLEEPING, broken, "test")
+    with pytest.raises(UserError) as caught:
+        write(SLEEPING, path, broken)
+    assert str(caught.value) == (
+        f"{path}: table sleeping: expect_column_values_to_be_null(column='text') fails; found ['awake']"
+    )
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["table.parquet"]
+
+
+@pytest.mark.parametrize("table", [SLEEPING, SPLITS], ids=["by the suite", "by the quick check"])
+def test_of_tables_that_belong_together_all_are_written_or_none(table: Table, tmp_path: Path) -> None:
+    good = (BOXES, tmp_path / "boxes.parquet", example(BOXES))
+    frame = example(table)
+    bad = frame.assign(text="awake") if table is SLEEPING else frame.assign(split="holdout")
+    with pytest.raises(UserError, match=f"table {table.name}"):
+        write_all([good, (table, tmp_path / "bad.parquet", bad)])
+    assert list(tmp_path.iterdir()) == []
+    fine = frame.assign(text=None) if table is SLEEPING else frame
+    write_all([good, (table, tmp_path / "good.parquet", fine)])
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["boxes.parquet", "good.parquet"]
+
+
+def test_every_table_that_is_written_has_passed_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int, str]] = []
+    monkeypatch.setattr(suites, "run_suite", lambda table, frame, source: seen.append((table.name, len(frame), source)))
+    path = tmp_path / "table.parquet"
+    write(SPLITS, path, example(SPLITS))
+    assert seen == [("splits", 4, str(path))]

@@ -1,0 +1,139 @@
+"""The user's own pictures and boxes: good data, and one line for bad data."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.core.errors import UserError
+from pipeline.data.dataset import Box, SplitSettings
+from pipeline.data.datasets import image_folder
+from pipeline.data.decode import decode_images
+from tests.world import folder_of_pictures
+
+SPLIT = SplitSettings(validation=0.2, test=0.2)
+
+
+def settings(source: Path, boxes: Path | None = None) -> image_folder.Settings:
+    return image_folder.Settings(
+        loader="image_folder", source=str(source), image_size=32, boxes=str(boxes) if boxes else None, split=SPLIT
+    )
+
+
+def test_image_folder_reads_every_picture(tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=5, classes=("ant", "bee", "cat"))
+    (root / ".cache").mkdir()
+    (root / "ant" / "folder.png").mkdir()
+    (root / "bee" / "._0.png").write_bytes(b"left behind by a file manager")
+    (root / "ant" / "notes.txt").write_text("not a picture")
+    Image.new("L", (30, 40), 7).save(root / "cat" / "grey.PNG")
+    collection = image_folder.load(settings(root), 0)
+    assert collection.class_names == ["ant", "bee", "cat"]
+    assert collection.names[0] == "ant/0.png"
+    assert np.bincount(collection.labels).tolist() == [5, 5, 6]
+    pixels = decode_images(collection.images, 32, 1.0, "test")
+    assert pixels.shape == (16, 32, 32, 3)
+    assert (pixels[-1] == 7).all() or (pixels[collection.names.index("cat/grey.PNG")] == 7).all()
+
+
+def test_image_folder_refuses_what_it_cannot_use(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"datasets: source: found '.*missing', which is no folder"):
+        image_folder.load(settings(tmp_path / "missing"), 0)
+    with pytest.raises(UserError, match=r"found 0 class folder\(s\); at least 2"):
+        image_folder.load(settings(tmp_path), 0)
+    root = folder_of_pictures(tmp_path / "pictures", per_class=5)
+    (root / "empty").mkdir()
+    with pytest.raises(UserError, match=r"empty: found no picture; allowed: files ending in \.jpeg, \.jpg, \.png"):
+        image_folder.load(settings(root), 0)
+    (root / "empty").rmdir()
+    whole = (root / "dark" / "0.png").read_bytes()
+    for broken in (b"", b"GIF89a nonsense", whole[: len(whole) // 2]):
+        (root / "dark" / "0.png").write_bytes(broken)
+        with pytest.raises(UserError, match=r"dark/0\.png: not a readable image \(") as caught:
+            image_folder.load(settings(root), 0)
+        assert "\n" not in str(caught.value)
+
+
+VOC = """<annotation><folder>bee</folder><size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>
+{objects}</annotation>"""
+
+
+def voc(size: tuple[int, int], *boxes: tuple[object, object, object, object]) -> str:
+    edges = ("xmin", "ymin", "xmax", "ymax")
+    objects = [
+        "".join(f"<{edge}>{value}</{edge}>" for edge, value in zip(edges, box, strict=True)).join(
+            ("<object><name>bee</name><bndbox>", "</bndbox></object>")
+        )
+        for box in boxes
+    ]
+    return VOC.format(size=size, objects="".join(objects))
+
+
+@pytest.mark.parametrize("beside", [True, False])
+def test_image_folder_reads_boxes_as_imagenet_has_them(beside: bool, tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=3, classes=("ant", "bee"))
+    assert image_folder.load(settings(root), 0).boxes is None
+    boxes = root if beside else root / "Annotation"
+    for name in ("ant", "bee"):
+        (boxes / name).mkdir(parents=True, exist_ok=True)
+    (boxes / "ant" / "2.xml").write_text(voc((48, 46), (1, 1, 1, 1), (3, 5, 20, 46)))
+    (boxes / "bee" / "1.xml").write_text(voc((49, 43)))
+    # Annotators' boxes that reach a pixel beyond the edge, and a file that does not say the size.
+    (boxes / "bee" / "2.xml").write_text(re.sub("<size>.*</size>", "", voc((0, 0), (0, 7, 49, "9.5"))))
+    collection = image_folder.load(settings(root, boxes), 0)
+    assert collection.names == ["ant/0.png", "ant/1.jpg", "ant/2.png", "bee/0.png", "bee/1.jpg", "bee/2.png"]
+    first = [Box(0, 0, 1, 1), Box(2, 4, 20, 46)]
+    assert collection.boxes == [[], [], first, [], [], [Box(0, 6, 48, 9.5)]]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (voc((48, 46), (2, 2, 9, 9)), "size: found 48 by 46 pixels; its picture has 49 by 43"),
+        (voc((49, 43), (2, 2, 9, 9))[:-20], "not valid XML (unclosed token: line 2, column 97)"),
+        ("<html/>", "found <html>; allowed: <annotation>"),
+        ("<annotation><object><name>bee</name></object></annotation>",
+         "object 1: found no <bndbox>; allowed: one an object"),
+        ("<annotation><size><width>49</width></size></annotation>",
+         "size: height: found None; allowed: a number of pixels"),
+        (voc((49, 43), (2, 2, 9, 9), (2, "two", 9, 9)), "bndbox: ymin: found 'two'; allowed: a number of pixels"),
+        (voc((49, 43), (2, 2, 9, 9), (9, 2, 2, 9)),
+         "object 2: found a box from (8, 1) to (2, 9); allowed: one on its image of 49 by 43 pixels"),
+        (voc((49, 43), (60, 2, 70, 9)),
+         "object 1: found a box from (59, 1) to (70, 9); allowed: one on its image of 49 by 43 pixels"),
+        (voc((49, 43), (2, "nan", 9, 9)),
+         "object 1: found a box from (1, nan) to (9, 9); allowed: one on its image of 49 by 43 pixels"),
+    ],
+)  # fmt: skip
+def test_image_folder_refuses_boxes_that_it_cannot_use(content: str, message: str, tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2, classes=("ant", "bee"))
+    file = root / "bee" / "1.xml"
+    file.write_text(content)
+    with pytest.raises(UserError) as caught:
+        image_folder.load(settings(root, root), 0)
+    assert str(caught.value) == f"{file}: {message}"
+
+
+def test_image_folder_refuses_a_folder_without_boxes(tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2)
+    with pytest.raises(
+        UserError, match=r"params\.yaml: datasets: boxes: found '.*missing', which is no folder; allowed"
+    ):
+        image_folder.load(settings(root, root / "missing"), 0)
+    with pytest.raises(UserError, match=r"boxes: found '.*elsewhere'; allowed: .*pictures, or a folder in it"):
+        image_folder.load(settings(root, tmp_path / "elsewhere"), 0)
+    with pytest.raises(UserError, match=r"pictures: found no file of any picture; allowed: dark/0\.xml and the like"):
+        image_folder.load(settings(root, root), 0)
+
+
+def test_xml_that_expands_without_end_is_refused(tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2)
+    entities = "".join(f'<!ENTITY e{n + 1} "{f"&e{n};" * 10}">' for n in range(9))
+    content = f'<!DOCTYPE annotation [<!ENTITY e0 "{"x" * 100}">{entities}]><annotation>&e9;</annotation>'
+    (root / "dark" / "0.xml").write_text(content)
+    with pytest.raises(UserError, match=r"dark/0\.xml: not valid XML \(limit on input amplification factor"):
+        image_folder.load(settings(root, root), 0)

@@ -1,0 +1,157 @@
+"""What a run is said to take."""
+
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+import yaml
+from safetensors.torch import load_file
+
+from pipeline.core.params import PlanSettings
+from pipeline.core.registry import METHODS, Cost
+from pipeline.data.plan import draw_plan, rows_per_image
+from pipeline.data.transforms import TRANSFORMS
+from pipeline.models.classifier import Classifier, build, save_state
+from pipeline.results.estimate import (
+    GPU_FLOPS,
+    SHARE,
+    Speed,
+    bytes_per_map,
+    count_operations,
+    gpu_minutes,
+    measure_weights,
+    minutes,
+    prepared,
+    time_evaluations,
+)
+from pipeline.saliency.map_file import encode
+from tests.conftest import SIDE, small_convnet
+from tests.settings import SMALL
+from tests.test_families import settings
+from tests.test_profiles import PAPER
+from tests.world import World
+
+
+@pytest.mark.parametrize("names", [tuple(TRANSFORMS), ("flip_lr", "rotate"), ("blur",)])
+@pytest.mark.parametrize("checkpoints", [(), (10, 50)])
+def test_rows_are_those_of_the_plan(names: tuple[str, ...], checkpoints: tuple[int, ...]) -> None:
+    settings = PlanSettings(images=3, magnitudes=2, transforms=names, checkpoints=checkpoints)
+    splits = pd.DataFrame({"image": range(5), "label": 0, "split": "test"})
+    assert 3 * rows_per_image(settings, SIDE) == len(draw_plan(splits, settings, SIDE, 0, "test"))
+
+
+def test_minutes_by_hand() -> None:
+    # 600 maps of 10 forward passes at 2 ms and 5 gradients at 8 ms are 36 s of evaluations.
+    assert minutes(600, Cost(forward=10, gradient=5), Speed(2, 8)) == pytest.approx(36 / 60 / SHARE)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_disk_is_what_a_map_takes(name: str, convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
+    method, settings = METHODS[name], SMALL[name]
+    maps = method.explain(convnet, images[:1], targets[:1], settings, [0]).numpy()
+    maps = encode(maps, method.storage)
+    assert bytes_per_map(method, settings, convnet, SIDE) == maps.nbytes
+
+
+def test_evaluations_are_timed() -> None:
+    speed = time_evaluations(prepared(small_convnet(), SIDE), SIDE)
+    assert 0 < speed.forward < speed.gradient
+
+
+def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    params = world.params
+    params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime")}
+    params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
+    world.set(params)
+    before = {path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)}
+    lines = world.stage("estimate").stdout.splitlines()
+    assert before == {path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)}
+    rows = params["plan"]["images"] * (
+        1 + 7 * params["plan"]["magnitudes"] + 6 + 1 + len(params["plan"]["checkpoints"])
+    )
+    cells = {tuple(line.split()[:3]): line.split()[3:] for line in lines[1:5]}
+    assert set(cells) == {(d, "resnet_mini", m) for d in ("digits", "shapes") for m in ("grad_cam", "lime")}
+    maps, forwards, gradients, disk, *_ = cells["digits", "resnet_mini", "lime"]
+    samples = params["saliency"]["lime"]["samples"]
+    assert (int(maps), int(forwards.replace(",", "")), int(gradients)) == (rows, rows * samples, 0)
+    assert float(disk) == pytest.approx(rows * 56 * 56 / 1e6, abs=0.06)
+    assert lines[5].split()[:2] == ["all", str(4 * rows)]
+    in_megabytes = [float(cell[3]) for cell in cells.values()]
+    assert float(lines[5].split()[4]) == pytest.approx(sum(in_megabytes), abs=0.2)
+    text = " ".join(lines[6:])
+    assert "4 cells (2 datasets x 1 models x 2 saliency): 0.0 GB of maps" in text
+    assert f"and {4200 * 15:,} to a network that learns (about three) (not counted: digits)" in text
+    assert "not here" not in text
+
+
+def test_operations_are_those_of_the_layers() -> None:
+    # The small network: two convolutions of stride 2 and a linear layer; its gradient goes through all of them again,
+    # with respect to what each is given.
+    side = SIDE // 2
+    forward = 2 * (3 * 8 * 9 * side**2 + 8 * 12 * 9 * (side // 2) ** 2 + 12 * (side // 2) ** 2 * 4)
+    counted = count_operations(small_convnet(), SIDE)
+    assert (counted.forward, counted.gradient) == (forward, 2 * forward)
+    # A hundred maps of two forward passes and three gradients are 800 times that.
+    assert gpu_minutes(100, Cost(forward=2, gradient=3), counted) == 800 * forward / GPU_FLOPS / SHARE / 60
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+@pytest.mark.parametrize("head", [(), (11,), (12, 7)])
+def test_weights_take_what_the_train_stage_writes(head: tuple[int, ...], frozen: bool, tmp_path: Path) -> None:
+    architecture = settings("resnet18", arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]})
+    said = measure_weights(build(architecture, 9, 32, 0)).written(head, 9, 3, frozen)
+    model = build(architecture, 9, 32, 0, head=head)
+    states = model.network.state_dict()
+    classifier = model.classifier_weights()
+    files = {"random": None, "trained": classifier if frozen else None}
+    files |= {f"epoch_{number}": files["trained"] for number in range(3)}
+    if frozen:
+        files["backbone"] = set(states) - classifier
+    for name, names in files.items():
+        save_state(model, tmp_path / f"{name}.safetensors", names)
+    found = sum(tensor.nbytes for file in tmp_path.iterdir() for tensor in load_file(file).values())
+    assert said == found
+
+
+@pytest.mark.slow
+def test_the_papers_grid_is_estimated_without_data(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    profile = copy.deepcopy(PAPER)
+    few = ("resnet50", "spark_convnext_small", "moco_v3_resnet50")
+    profile["models"] = {name: profile["models"][name] for name in few}
+    (world.root / "profiles/few.yaml").write_text(yaml.safe_dump(profile, sort_keys=False))
+    text = world.stage("estimate", "--profile", "few").stdout
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert len([line for line in lines if line.startswith("all datasets, ")]) == 3 * 7
+    guided = lines["all datasets, resnet50 guided_ig"].split()
+    assert guided[4] == f"{5 * 510 * 59:,}"
+    assert guided[6] == f"{5 * 510 * 59 * 200:,}"
+    assert float(guided[7].replace(",", "")) == pytest.approx(5 * 510 * 59 * 224**2 / 1e6, rel=1e-3)
+    plain = " ".join(text.split())
+    assert "105 cells (5 datasets x 3 models x 7 saliency)" in plain
+    gigabytes = float(plain.split(" GB of maps")[0].split()[-1].replace(",", ""))
+    assert gigabytes * 13 / 3 < 400
+    missing = [line for line in text.splitlines() if line.startswith("not ")]
+    assert "not known: resnet50: resnet50.tv2_in1k, from timm's hub or its cache (HF_HOME)" in missing
+    file = PAPER["models"]["spark_convnext_small"]["weights"]["file"]
+    assert f"not here: spark_convnext_small: {file}, to be placed by hand" in missing
+    assert any(
+        line.startswith("not here: cub200: data/sources/cub200/CUB_200_2011.tgz, downloaded from") for line in missing
+    )
+    assert not (world.root / "data").exists()
+
+
+def test_a_wrong_parameter_is_one_line(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.edit("saliency.lime.samples", 0)
+    done = world.stage("estimate", check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == "error: params.yaml: saliency.lime.samples: found 0; allowed: input should be greater than or equal to 2\n"
+    )
