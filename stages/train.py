@@ -10,11 +10,11 @@ from pipeline.core.randomness import stream_seed
 from pipeline.data.pictures import Selection, decode
 from pipeline.data.prepared import IMAGES, SPLITS, prepared_file
 from pipeline.models.build import resolved
+from pipeline.models.learner import Split, evaluate
 from pipeline.models.network import Network
 from pipeline.models.obtain import obtain_states
 from pipeline.models.recipe import ModelSettings, read_recipe
 from pipeline.models.trained import model_folder
-from pipeline.models.training import Split, evaluate
 from pipeline.models.training_metrics import training_curve_file, training_metrics_file
 from stages.command import run
 

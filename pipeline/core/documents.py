@@ -31,4 +31,6 @@ def read_document(file: Path, kind: type[Document]) -> Document:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         where = f"{file}: {key}" if key else str(file)
-        raise UserError(f"{where}: found {first['input']!r}; {first['msg'].lower()}; `dvc repro` makes it again") from None
+        raise UserError(
+            f"{where}: found {first['input']!r}; {first['msg'].lower()}; `dvc repro` makes it again"
+        ) from None

@@ -61,10 +61,8 @@ def whole(path: Path) -> Iterator[Path]:
         nothing is left behind. What a killed process leaves behind, `sweep` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=SCRATCH, dir=path.parent))
-    lock = os.open(scratch, os.O_RDONLY)
+    scratch, lock = _scratch(path)
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # held by this process as long as it lives; see `sweep`
         draft = scratch / path.name
         yield draft
         if path.is_dir():
@@ -75,13 +73,28 @@ def whole(path: Path) -> Iterator[Path]:
         os.close(lock)
 
 
+def _scratch(path: Path) -> tuple[Path, int]:
+    """Make a folder beside a path; return it with a lock that this process holds as long as it lives; see `sweep`."""
+    while True:
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=SCRATCH, dir=path.parent))
+        lock = os.open(scratch, os.O_RDONLY)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if scratch.exists():  # unless another process swept it away before it was locked
+            return scratch, lock
+        os.close(lock)
+
+
+DEPTH = 3
+"""Folders between `DATA` and the artifacts; pictures that a user unpacked may lie deeper, and are not searched."""
+
+
 def sweep(*roots: Path) -> None:
     """Remove what processes that were killed left half-written below some folders.
 
     A folder that a live process writes to is locked by it, and stays.
     """
     for root in roots:
-        for scratch in root.rglob(f".*{SCRATCH}"):
+        for scratch in (found for depth in range(DEPTH + 1) for found in root.glob("*/" * depth + f".*{SCRATCH}")):
             with suppress(OSError):  # locked, or another process was faster
                 lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
                 try:

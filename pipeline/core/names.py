@@ -7,7 +7,7 @@ import re
 from pipeline.core.errors import UserError
 
 WORD = re.compile(r"[A-Za-z0-9_]{1,100}")
-CELL = re.compile(r"[A-Za-z0-9_]{1,100}([-.][A-Za-z0-9_]{1,100}){0,5}")
+CELL = re.compile(r"[A-Za-z0-9_]{1,100}(-[A-Za-z0-9_]{1,100}){0,5}")
 
 
 def _checked(name: object, kind: str, pattern: re.Pattern[str], allowed: str) -> str:
@@ -31,9 +31,9 @@ def checked(name: object, kind: str) -> str:
 
 
 def checked_cell(name: object) -> str:
-    """Return the name of a cell; it may have hyphens and dots inside, between words as `checked` allows them.
+    """Return the name of a cell; it may have hyphens between words as `checked` allows them.
 
     Raises:
         UserError: it is not such a name.
     """
-    return _checked(name, "cell", CELL, "letters, digits and _, with single hyphens or dots between them")
+    return _checked(name, "cell", CELL, "letters, digits and _, with single hyphens between them")

@@ -157,10 +157,9 @@ def _neighbourhood_sums(images: Pixels, reach: int) -> npt.NDArray[np.uint16]:
 def _smooth(images: Pixels, _: Iterable[float] = ()) -> Pixels:
     """Return the 3 by 3 mean with the centre counted five times; border pixels stay as they are."""
     smooth = images.copy()
-    if min(images.shape[1:3]) > 2 * SMOOTH_REACH:
-        # A whole number over 13 is never halfway between two others, so every way of rounding agrees.
-        inner = _neighbourhood_sums(images, SMOOTH_REACH) + np.uint16(4) * images[:, 1:-1, 1:-1]
-        smooth[:, 1:-1, 1:-1] = (inner + np.uint16(6)) // np.uint16(13)
+    # A whole number over 13 is never halfway between two others, so every way of rounding agrees.
+    inner = _neighbourhood_sums(images, SMOOTH_REACH) + np.uint16(4) * images[:, 1:-1, 1:-1]
+    smooth[:, 1:-1, 1:-1] = (inner + np.uint16(6)) // np.uint16(13)
     return smooth
 
 

@@ -130,9 +130,7 @@ def _reference(image: int) -> dict[str, object]:
     return _row(image, "reference")
 
 
-def _transformed(
-    image: int, name: str, count: int, size: int, draw: np.random.Generator
-) -> list[dict[str, object]]:
+def _transformed(image: int, name: str, count: int, size: int, draw: np.random.Generator) -> list[dict[str, object]]:
     ladder = TRANSFORMS[name].ladder(size)
     if not ladder:
         return [_row(image, "transform", name)]

@@ -118,8 +118,8 @@ def resample(images: int, settings: StatisticsSettings, seed: int, dataset: str)
     """Return how often each image of a data set's plan is drawn in each resample.
 
     Args:
-        images: how many the plan has. A method that explains only those first drawn has the weights of these in the same
-            resamples, so that differences between methods stay paired.
+        images: how many the plan has. A method that explains only those first drawn has the weights of these in the
+            same resamples, so that differences between methods stay paired.
         settings: how many resamples.
         seed: the user's.
         dataset: its name.

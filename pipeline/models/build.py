@@ -36,15 +36,16 @@ PLAIN = {
 
 
 def resolved(settings: NetworkSettings) -> NetworkSettings:
-    """Return a model's settings with timm's values where they say ``auto``; the CAM layer is left as it is."""
+    """Return a model's settings with timm's values where they say ``auto``; the CAM layer is left as it is.
+
+    Raises:
+        UserError: timm has no such architecture.
+    """
+    check_architecture(settings.architecture, "params.yaml: models: architecture")
     left = [name for name in PLAIN if getattr(settings, name) == AUTO]
     if not left:
         return settings
-    known: Any = (
-        timm.get_pretrained_cfg(settings.architecture)
-        if timm.is_model(settings.architecture.partition(".")[0])
-        else None
-    )
+    known: Any = timm.get_pretrained_cfg(settings.architecture)
     values = {
         name: getattr(known, "crop_pct" if name == "crop_fraction" else name, None) or PLAIN[name] for name in left
     }
@@ -95,7 +96,6 @@ def build(described: Network, seed: int) -> Classifier:
             not exist.
     """
     settings = resolved(described.settings)
-    check_architecture(settings.architecture, "params.yaml: models: architecture")
     options = arguments(settings, described.image_size)
     with seeded(stream_seed(seed, "weights")):
         try:

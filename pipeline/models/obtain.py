@@ -11,11 +11,12 @@ from pipeline.core.files import write_json
 from pipeline.core.randomness import stream_seed
 from pipeline.models.build import build
 from pipeline.models.classifier import Classifier
+from pipeline.models.learner import Split
 from pipeline.models.network import Network
 from pipeline.models.recipe import FileWeights, ModelSettings, TrainingSettings
 from pipeline.models.state_names import RANDOM, TRAINED, checkpoint_epochs, state_name
 from pipeline.models.trained import BACKBONE, STATES, save_state
-from pipeline.models.training import CURVE, Split, train
+from pipeline.models.training import CURVE, train
 from pipeline.models.weights import load_own, load_pretrained
 
 

@@ -138,7 +138,7 @@ def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettin
 
 
 def check_checkpoints(percents: tuple[int, ...], epochs: int, key: str) -> None:
-    """Raise a `UserError` where a checkpoint does not fall on the end of an epoch, so that they would be unevenly spaced."""
+    """Raise a `UserError` where a checkpoint is not the end of an epoch, so that they would be unevenly spaced."""
     step = math.lcm(*(100 // math.gcd(100, percent) for percent in percents))
     if epochs % step:
         raise UserError(f"{params.PARAMS}: {key}: found {epochs}; allowed: multiples of {step}, so that each of "

@@ -133,7 +133,9 @@ def summarize_grid(
             numbers += [names | line for line in without_numbers(reason)]
             continue
         scores = read(SCORES, scores_file(folder))
-        numbers += [names | line | {"missing": None} for line in summarize(scores, images, settings, seed, cell.dataset)]
+        numbers += [
+            names | line | {"missing": None} for line in summarize(scores, images, settings, seed, cell.dataset)
+        ]
         means += [names | line for line in by_perturbation(scores)]
     return {COSE.name: COSE.from_lines(numbers), TRANSFORM_MEANS.name: TRANSFORM_MEANS.from_lines(means)}
 
@@ -163,5 +165,3 @@ def leftovers(cells: Iterable[str]) -> list[str]:
         return []
     shown = ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")
     return [f"note: of no cell in {PARAMS}, and not in the tables: {shown}"]
-
-

@@ -70,7 +70,7 @@ def explain_rows(
         closing(sweep(states, rows, pictures, maps_of, at_once=at_once, what="explain")) as results,
     ):
         for positions, maps in results:
-            stored = writer.write(positions, maps)
+            stored = writer.write(positions, maps.clip(-1, 1))  # beyond by a last bit at most, see `_check`
             low[positions], high[positions] = stored.min(axis=(1, 2)), stored.max(axis=(1, 2))
     return pd.DataFrame(
         {
@@ -88,8 +88,8 @@ def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, value
     """Raise a `UserError` for maps that are not what the method says they are."""
     maps: npt.NDArray[Any] = given.detach().cpu().numpy()
     if maps.ndim != 3 or len(maps) != len(numbers) or max(maps.shape[1:]) > side:
-        raise UserError(f"row {numbers[0]}: found maps of shape {maps.shape}; allowed: ({len(numbers)}, height, width), "
-                        f"with at most {side} pixels a side")  # fmt: skip
+        raise UserError(f"row {numbers[0]}: found maps of shape {maps.shape}; allowed: ({len(numbers)}, height, "
+                        f"width), with at most {side} pixels a side")  # fmt: skip
     finite = np.isfinite(maps).all(axis=(1, 2))
     if not finite.all():
         raise UserError(f"row {numbers[finite.argmin()]}: the method gave a map with NaN or infinity")

@@ -105,7 +105,8 @@ class MapsWriter:
         except OSError as error:
             free = shutil.disk_usage(Path(self._file.name).parent).free
             raise UserError(f"{self._file.name}: {len(self._missing)} maps take {size / 1e9:.3g} GB, and "
-                            f"{free / 1e9:.3g} GB are free ({error.strerror}); allowed: a disk with room") from None  # fmt: skip
+                            f"{free / 1e9:.3g} GB are free ({error.strerror}); allowed: a disk with "
+                            "room") from None  # fmt: skip
 
     def __enter__(self) -> MapsWriter:
         return self

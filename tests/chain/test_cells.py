@@ -56,17 +56,24 @@ def test_what_is_missing_stops_its_own_cells_alone(world: World) -> None:
     assert scored == {CELL}
 
 
-@pytest.mark.parametrize("name", ["x; touch broken", "../x", "$(touch broken)", "'; touch broken; '", "a\nb"])
-def test_a_name_never_reaches_a_shell_or_a_path(tmp_path: Path, name: str) -> None:
-    world = World(tmp_path)
-    params = world.params
-    params["cells"] = {name: params["cells"]["digits-resnet_mini"]}
-    world.set(params)
-    world.start_dvc()
-    done = world.run("dvc", "repro", check=False)
-    assert done.returncode != 0
-    assert not list(world.root.rglob("broken"))
-    done = world.stage("predict", "--cell", name, "--dataset", "digits", check=False)
+NAMES = ["$(touch broken)", "'; touch broken; '", "../x", "a\nb", "x" * 300]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_name_that_is_unsafe_in_a_path_is_one_line(world: World, name: str) -> None:
+    done = world.stage("predict", "--cell", name, "--dataset", "pictures", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: params.yaml: found the cell name ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_name_never_reaches_a_shell(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    params = world.params
+    params["cells"] = {name: params["cells"]["digits-resnet_mini"] for name in NAMES[:2]}
+    world.set(params)
+    world.start_dvc()
+    done = world.run("dvc", "repro", "--keep-going", check=False)
+    assert done.returncode != 0
+    assert "error: params.yaml: found the cell name '$(touch broken)'" in done.stderr + done.stdout
+    assert not list(world.root.rglob("broken"))

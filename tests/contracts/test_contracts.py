@@ -10,12 +10,16 @@ import torch
 import yaml
 
 from pipeline.core import params
-from pipeline.core.registry import DATASETS, METHODS
+from pipeline.data.dataset import DATASETS
 from pipeline.data.decode import open_image
 from pipeline.data.splits import draw_splits
-from pipeline.models.classifier import Classifier, build
+from pipeline.models.build import build
+from pipeline.models.classifier import Classifier
+from pipeline.models.network import Network
+from pipeline.models.recipe import ModelSettings
 from pipeline.saliency.cams import activations_and_gradients
 from pipeline.saliency.map_file import decode, encode, enlarge
+from pipeline.saliency.method import METHODS
 from tests.publishers import PUBLISHERS
 from tests.settings import SMALL
 from tests.world import folder_of_pictures
@@ -41,8 +45,9 @@ def test_method(name: str, convnet: Classifier, images: torch.Tensor, targets: t
     assert not maps.requires_grad
     assert maps.abs().max() <= 1
     assert maps.flatten(1).std(dim=1).max() > 0.01, "a constant map shows nothing"
-    assert method.storage != "uint8" or maps.min() >= 0
-    np.testing.assert_allclose(decode(encode(maps.numpy(), method.storage)), maps.numpy(), atol=4e-3)
+    assert method.values != "unit" or maps.min() >= 0
+    assert method.values != "ternary" or set(maps.unique().tolist()) <= {-1, 0, 1}
+    np.testing.assert_allclose(decode(encode(maps.numpy(), method.stored_as)), maps.numpy(), atol=4e-3)
 
     again = method.explain(convnet, images, targets, settings, seeds)
     torch.testing.assert_close(again, maps, atol=0, rtol=0)
@@ -78,7 +83,9 @@ def test_methods_differ(convnet: Classifier, images: torch.Tensor, targets: torc
     maps = {}
     for name, settings in SMALL.items():
         stored = METHODS[name].explain(convnet, images, targets, settings, [1] * 5)
-        maps[name] = torch.from_numpy(np.stack([enlarge(one, images.shape[-1]) for one in stored.numpy()]))
+        maps[name] = torch.from_numpy(
+            np.stack([enlarge(one, images.shape[-1], METHODS[name].values) for one in stored.numpy()])
+        )
     for a in maps:
         for b in maps:
             assert a == b or (maps[a] - maps[b]).abs().mean() > 1e-3, f"{a} and {b} give the same maps"
@@ -86,10 +93,11 @@ def test_methods_differ(convnet: Classifier, images: torch.Tensor, targets: torc
 
 @pytest.mark.parametrize("name", PARAMS["models"])
 def test_model(name: str) -> None:
-    settings = params.check(f"models.{name}", params.ModelSettings, PARAMS["models"][name])
+    settings: ModelSettings = params.check(f"models.{name}", ModelSettings, PARAMS["models"][name])
     size = 56
+    network = Network(settings=settings.network(), classes=7, image_size=size, head=())
     before = torch.random.get_rng_state()
-    model, same, other = (build(settings, 7, size, seed) for seed in (1, 1, 2))
+    model, same, other = (build(network, seed) for seed in (1, 1, 2))
     assert torch.equal(torch.random.get_rng_state(), before)
     assert not model.training
     weights = [torch.cat([p.flatten() for p in one.parameters()]) for one in (model, same, other)]

@@ -39,7 +39,7 @@ MINI, CELL = "models.resnet_mini", "cells.digits-resnet_mini"
 CASES: list[tuple[str, Any, str]] = [
     ("cells", {}, "cells: found nothing; allowed: at least one entry"),
     ("cells.digits mini", {"dataset": "digits", "model": "resnet_mini"},
-     "found the cell name 'digits mini'; allowed: letters, digits and _, with single hyphens or dots between them"),
+     "found the cell name 'digits mini'; allowed: letters, digits and _, with single hyphens between them"),
     ("cells.mini", {"dataset": "digits"}, "cells.mini.model: missing; it has no default"),
     (f"{CELL}.dataset", "digit", f"{CELL}.dataset: no dataset is called 'digit', did you mean 'digits'?"),
     (f"{CELL}.model", "resnet_min", f"{CELL}.model: no model is called 'resnet_min', did you mean 'resnet_mini'?"),
@@ -95,11 +95,11 @@ def test_the_gate_says_the_same_and_one_file_says_what_is_left_out(world: World)
 
 
 def test_cells_come_as_they_are_written(world: World) -> None:
-    world.edit("cells", {"b.c-d": {"dataset": "digits", "model": "xcit_mini", "without": {"lime": "slow"}},
+    world.edit("cells", {"b-c-d": {"dataset": "digits", "model": "xcit_mini", "without": {"lime": "slow"}},
                          "a": {"dataset": "shapes", "model": "xcit_mini"}})  # fmt: skip
     found = grid.cells()
-    assert list(found) == ["b.c-d", "a"]
-    assert found["b.c-d"] == CellSettings(dataset="digits", model="xcit_mini", without={"lime": "slow"})
+    assert list(found) == ["b-c-d", "a"]
+    assert found["b-c-d"] == CellSettings(dataset="digits", model="xcit_mini", without={"lime": "slow"})
     assert found["a"].without == {}
     assert grid.methods() == list(PARAMS["saliency"])
 

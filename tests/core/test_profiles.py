@@ -8,9 +8,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.core.params import ModelSettings, check
-from pipeline.models.classifier import check_architecture
-from tests.world import ROOT, World
+from pipeline.core import params
+from pipeline.core.grid import CellSettings
+from pipeline.core.params import check
+from pipeline.models.build import check_architecture
+from pipeline.models.recipe import ModelSettings
+from tests.world import ROOT, World, every_cell
 
 PAPER = yaml.safe_load((ROOT / "profiles/paper.yaml").read_text())
 
@@ -69,18 +72,27 @@ def test_an_unknown_profile_is_one_line(world: World) -> None:
 
 
 def test_the_blocks_of_the_documentation_fit() -> None:
-    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "docs/paper.md").read_text(), re.DOTALL)
-    models = {name: entry for block in blocks for name, entry in yaml.safe_load(block)["models"].items()}
-    assert set(models) == {"densenet121", "vgg16", "mine"}
-    for name, entry in models.items():
-        settings = check(f"models.{name}", ModelSettings, entry)
+    text = "".join((ROOT / "docs" / name).read_text() for name in ("paper.md", "models.md"))
+    models, cells = {}, {}
+    for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
+        content = yaml.load(block, params._Yaml12)
+        models |= content.get("models", {})
+        cells |= content.get("cells", {})
+    assert set(models) >= {"densenet121", "vgg16", "mine"}
+    fitting = {name: check(f"models.{name}", ModelSettings, entry) for name, entry in models.items()}
+    for name, settings in fitting.items():
         check_architecture(settings.architecture, name)
-    assert settings.checkpoints["my_pictures"]["epoch_015"].file == "epoch_15.pth"
-    assert settings.checkpoints["my_pictures"]["epoch_015"].prefixes == ("module.",)
+    own = fitting["mine"].checkpoints["my_pictures"]
+    assert own["epoch_015"].file == "epoch_15.pth"
+    assert own["epoch_015"].prefixes == own["trained"].prefixes == ("module.",)
+    assert own["trained"].sha256 is not None
+    assert check("cells.mine", CellSettings, cells["my_pictures-mine"]).model == "mine"
+    assert all(check(f"cells.{name}", CellSettings, cell) for name, cell in cells.items())
 
 
 def test_the_papers_counts() -> None:
-    assert len(PAPER["datasets"]) * len(PAPER["models"]) * len(PAPER["saliency"]) == 5 * 13 * 7
+    assert [len(PAPER[section]) for section in ("datasets", "models", "saliency")] == [5, 13, 7]
+    assert PAPER["cells"] == every_cell(PAPER)
     per_image = 1 + 7 * PAPER["plan"]["magnitudes"] + 6 + 1 + len(PAPER["plan"]["checkpoints"])
     few = {"blur_ig", "lime", "smooth_grad"}
     rows = {name: (51 if name in few else 510) * per_image for name in PAPER["saliency"]}
@@ -105,12 +117,13 @@ def test_the_graph_stands_without_any_data(world: World) -> None:
 @pytest.mark.slow
 def test_a_run_without_data_says_which_archive_to_place_where(world: World) -> None:
     world.stage("profile", "--name", "paper")
-    params = world.params
-    params["datasets"] = {"cub200": params["datasets"]["cub200"] | {"folder": "nowhere/cub200"}}
-    params["training"] = {"cub200": params["training"]["cub200"]}
-    for model in params["models"].values():
-        model["recipes"] = {name: own for name, own in model["recipes"].items() if name == "cub200"}
-    world.set(params)
+    content = world.params
+    content["datasets"] = {"cub200": content["datasets"]["cub200"] | {"folder": "nowhere/cub200"}}
+    content["training"] = {"cub200": content["training"]["cub200"]}
+    content["cells"] = every_cell(content)
+    for model in content["models"].values():
+        model["recipes"] = {name: own for name, own in model.get("recipes", {}).items() if name == "cub200"}
+    world.set(content)
     done = world.run("dvc", "repro", check=False)
     assert done.returncode != 0
     line = next(line for line in (done.stdout + done.stderr).splitlines() if line.startswith("error: "))

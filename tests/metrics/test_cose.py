@@ -9,10 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.core.params import StatisticsSettings
 from pipeline.core.tables import check
 from pipeline.metrics import cose
+from pipeline.metrics.cose import StatisticsSettings
+from pipeline.metrics.scores import SCORES
 
+IMAGES = 40
 STATISTICS = StatisticsSettings(resamples=500, confidence=0.95)
 
 
@@ -22,19 +24,20 @@ def scores(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
         rows, columns=["image", "kind", "transform", "label", "reference_prediction", "prediction", "ssim"]
     )
     frame["row"] = np.arange(len(frame))
+    frame["turn"] = frame["image"]
     frame["magnitude"] = pd.array([None] * len(frame), dtype="Float64")
     frame["state"] = ["trained" if kind == "transform" else "random" for kind in frame["kind"]]
     frame["valid_pixels"] = 9
     frame["ssim"] = pd.array([None if s is None else s for s in frame["ssim"]], dtype="Float64")
     frame["spearman"] = frame["ssim"]
-    columns = ["row", "image", "kind", "transform", "magnitude", "state", "label", "reference_prediction",
+    columns = ["row", "turn", "image", "kind", "transform", "magnitude", "state", "label", "reference_prediction",
                "prediction", "valid_pixels", "ssim", "spearman"]  # fmt: skip
-    check("scores", frame[columns], "test")
+    check(SCORES, frame[columns], "test")
     return frame[columns]
 
 
 def numbers(frame: pd.DataFrame, protocol: str, similarity: str = "ssim") -> dict[str, Any]:
-    lines = cose.summarize(frame, STATISTICS, 0, "test")
+    lines = cose.summarize(frame, IMAGES, STATISTICS, 0, "test")
     return next(line for line in lines if line["protocol"] == protocol and line["similarity"] == similarity)
 
 
@@ -95,7 +98,7 @@ def random_scores(seed: int, count: int = 400) -> pd.DataFrame:
 
 @pytest.mark.parametrize("seed", range(5))
 def test_paper_protocol_is_the_published_rule(seed: int) -> None:
-    # The rule of SPEC section 4 written as the published scripts compute it: a filter and a mean.
+    # The rule as the published scripts compute it: a filter and a mean.
     frame = random_scores(seed)
     right = frame[frame["label"] == frame["reference_prediction"]]
     kept = right[(right["kind"] == "transform") & (right["prediction"] == right["label"])]
@@ -149,7 +152,7 @@ def test_an_interval_covers_the_truth_as_often_as_it_says() -> None:
     for trial in range(200):
         levels = rng.normal(0.5, 0.1, 40)
         values = (levels[:, None] + rng.normal(0, 0.05, (40, 3))).ravel()
-        weights = cose.resample(np.arange(40), settings, trial, "coverage")
+        weights = cose.resample(40, settings, trial, "coverage")
         mean = cose.mean_of(values, np.repeat(np.arange(40), 3), None, weights)
         low, high = np.quantile(mean.replicates, [0.05, 0.95])
         covered += low <= 0.5 <= high
@@ -171,19 +174,27 @@ def test_outcomes_per_perturbation() -> None:
     assert ssim["rows"].sum() + ssim["undefined"].sum() == len(BY_HAND)
 
 
-def test_headline_and_paper_table() -> None:
-    cells = [("digits", "a", "lime", 0.5), ("digits", "a", "ig", None), ("shapes", "a", "lime", 0.25),
-             ("shapes", "a", "ig", 0.75)]  # fmt: skip
-    table = pd.DataFrame(cells, columns=["dataset", "model", "method", "cose"]).assign(
-        protocol="paper", similarity="ssim"
-    )
-    assert cose.headline(table) == {
-        "lime": {"digits/a": 0.5, "shapes/a": 0.25},
-        "ig": {"digits/a": None, "shapes/a": 0.75},
-    }
-    shaped = cose.paper_table(table, ["ig", "lime"])
-    assert shaped.columns.tolist() == ["dataset", "model", "ig", "lime"]
-    assert shaped["dataset"].tolist() == ["digits", "shapes", "average"]
-    assert shaped["lime"].tolist() == [50, 25, 37.5]
-    assert pd.isna(shaped["ig"][0])
-    assert shaped["ig"][2] == 75
+def test_the_images_drawn_first_are_resampled_as_in_the_whole_plan() -> None:
+    # A method that explains few images and one that explains all share each image's weight in each resample.
+    frame = random_scores(2)
+    settings = StatisticsSettings(resamples=200, confidence=0.9)
+    weights = cose.resample(12, settings, 0, "pairs")
+    assert weights.shape == (200, 12)
+    assert (weights.sum(axis=1) == 12).all()
+    few = frame[frame["turn"] < 5]
+    values, turns = few["ssim"].to_numpy(float), few["turn"].to_numpy()
+    by_hand = [np.average(values, weights=one[turns]) if one[turns].any() else np.nan for one in weights]
+    np.testing.assert_allclose(cose.mean_of(values, turns, None, weights).replicates, by_hand)
+    # Where the maps are the same, so is the difference in every resample: zero.
+    same = cose.mean_of(values, turns, None, weights).replicates
+    within = frame["turn"].to_numpy() < 5
+    both = cose.mean_of(np.where(within, frame["ssim"].to_numpy(float), np.nan), frame["turn"].to_numpy(), None, weights)
+    np.testing.assert_allclose(both.replicates, same)
+
+
+def test_more_resamples_or_images_keep_the_numbers() -> None:
+    frame = random_scores(3)
+    one, other = (cose.summarize(frame, images, STATISTICS, 0, "test") for images in (12, 500))
+    for a, b in zip(one, other, strict=True):
+        assert a["cose"] == b["cose"]
+        assert a["consistency"] == b["consistency"]

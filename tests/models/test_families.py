@@ -10,9 +10,10 @@ import timm
 import torch
 
 from pipeline.core.errors import UserError
-from pipeline.core.params import ModelSettings
-from pipeline.models.classifier import Classifier, build
+from pipeline.models.build import build
+from pipeline.models.classifier import Classifier
 from pipeline.saliency.cams import activations_and_gradients
+from tests.conftest import described
 
 SWIN = {"depths": (1, 1, 2, 2), "embed_dim": 24, "num_heads": (1, 2, 2, 4)}
 FAMILIES: dict[str, tuple[dict[str, Any], int, str, int]] = {
@@ -52,12 +53,6 @@ BEHIND_ATTENTION = {"swinv2_tiny_window8_256"}
 """Whose first norm comes behind the attention, which here sees the whole grid: a corner shows everywhere."""
 
 
-def settings(architecture: str, **changes: Any) -> ModelSettings:
-    auto = {"weights": None, "crop_fraction": 1.0, "mean": "auto", "std": "auto", "cam_layer": "auto",
-            "cam_layout": "auto", "recipes": {}, "checkpoints": {}, "arguments": {}}  # fmt: skip
-    return ModelSettings.model_validate({"architecture": architecture, **auto, **changes})
-
-
 def corner_shows_in_its_place(model: Classifier, size: int, mixed: bool) -> tuple[int, int]:
     """Check that a change in the upper right corner shows there in the activations; return the grid's shape."""
     pixels = np.random.default_rng(0).integers(0, 256, (2, size, size, 3), dtype=np.uint8)
@@ -81,11 +76,11 @@ def corner_shows_in_its_place(model: Classifier, size: int, mixed: bool) -> tupl
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_layer_is_found(name: str) -> None:
     arguments, size, path, side = FAMILIES[name]
-    model = build(settings(name, arguments=arguments), 5, size, seed=0).requires_grad_(False)
+    model = build(described(name, 5, size, arguments=arguments), seed=0).requires_grad_(False)
     assert model.cam.path == path
-    described = timm.get_pretrained_cfg(name)
-    assert model.mean.flatten().tolist() == pytest.approx(described.mean)
-    assert model.std.flatten().tolist() == pytest.approx(described.std)
+    known = timm.get_pretrained_cfg(name)
+    assert model.mean.flatten().tolist() == pytest.approx(known.mean)
+    assert model.std.flatten().tolist() == pytest.approx(known.std)
     with torch.no_grad():  # layers that begin as zeros would hide the classes from the grid
         for parameter in model.parameters():
             if not parameter.any():
@@ -100,19 +95,19 @@ def test_the_layer_is_found(name: str) -> None:
 )  # fmt: skip
 def test_what_timm_does_not_say_the_user_has_to(architecture: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
-        build(settings(architecture), 5, 224, seed=0)
+        build(described(architecture, 5, 224), seed=0)
 
 
 def test_what_the_user_says_is_taken() -> None:
-    model = build(settings("resnet18", cam_layer="layer3.-1", cam_layout="channels_first"), 5, 64, seed=0)
+    model = build(described("resnet18", 5, 64, cam_layer="layer3.-1", cam_layout="channels_first"), seed=0)
     assert model.cam_layer is model.network.layer3[-1]
-    tokens = build(settings("vit_tiny_patch16_224", cam_layer="blocks.3.norm2"), 5, 64, seed=0)
+    tokens = build(described("vit_tiny_patch16_224", 5, 64, cam_layer="blocks.3.norm2"), seed=0)
     assert tokens.cam == ("blocks.3.norm2", "tokens", 4)
 
 
 def test_prefix_tokens_are_dropped_however_many_there_are() -> None:
     # A class token, six registers and a grid of 2 by 2: eleven tokens, enough for 3 by 3, which is not there.
-    model = build(settings("vit_tiny_patch16_224", arguments={"reg_tokens": 6}), 5, 32, seed=0)
+    model = build(described("vit_tiny_patch16_224", 5, 32, arguments={"reg_tokens": 6}), seed=0)
     tokens = torch.arange(11.0).view(1, 11, 1)
     assert model.grid(tokens)[0, 0].tolist() == [[7, 8], [9, 10]]
 
@@ -121,7 +116,7 @@ def test_prefix_tokens_are_dropped_however_many_there_are() -> None:
 @pytest.mark.parametrize("head", [(), (12, 7)])
 def test_heads(name: str, head: tuple[int, ...]) -> None:
     arguments, size, _, _ = FAMILIES[name]
-    model = build(settings(name, arguments=arguments), 5, size, seed=0, head=head)
+    model = build(described(name, 5, size, head, arguments=arguments), seed=0)
     linear = [module for module in model.classifier().modules() if isinstance(module, torch.nn.Linear)]
     assert [layer.out_features for layer in linear] == [*head, 5]
     images = torch.randn(2, 3, size, size)
@@ -134,19 +129,19 @@ def test_heads(name: str, head: tuple[int, ...]) -> None:
 
 
 def test_architectures_with_two_classifiers_are_trained_as_a_whole() -> None:
-    model = build(settings("deit_tiny_distilled_patch16_224", arguments={"depth": 1}), 5, 224, seed=0)
+    model = build(described("deit_tiny_distilled_patch16_224", 5, 224, arguments={"depth": 1}), seed=0)
     assert {name.split(".")[0] for name in model.classifier_weights()} == {"head", "head_dist"}
     with pytest.raises(UserError, match="timm knows 2 classifiers of this architecture, not one"):
         model.classifier()
     with pytest.raises(UserError, match=r"allowed: head: \[\] and backbone: trained"):
-        build(settings("deit_tiny_distilled_patch16_224", arguments={"depth": 1}), 5, 224, seed=0, head=(8,))
+        build(described("deit_tiny_distilled_patch16_224", 5, 224, (8,), arguments={"depth": 1}), seed=0)
 
 
 def test_a_classifier_that_is_not_linear_takes_no_hidden_layers() -> None:
-    convolution = settings("resnetv2_50", arguments={"layers": [1, 1, 1, 1]})
+    arguments = {"layers": [1, 1, 1, 1]}
     with pytest.raises(
         UserError, match=r"head, backbone: this architecture's classifier is no linear layer but Conv2d"
     ):
-        build(convolution, 5, 64, seed=0, head=(8,))
+        build(described("resnetv2_50", 5, 64, (8,), arguments=arguments), seed=0)
     with pytest.raises(UserError, match="is no linear layer but Conv2d"):
-        build(convolution, 5, 64, seed=0).classifier()
+        build(described("resnetv2_50", 5, 64, arguments=arguments), seed=0).classifier()

@@ -9,10 +9,10 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.core.params import ModelSettings
-from pipeline.models.classifier import Classifier, build
+from pipeline.models.build import build
+from pipeline.models.classifier import Classifier
 from pipeline.models.fusion import fold, foldable, lay_out
-from tests.conftest import model_settings
+from tests.conftest import described, wrapped
 
 # Architecture, arguments, CAM layer, layout, and how many of its normalisations can be folded.
 NETWORKS: dict[str, tuple[str, dict[str, Any], str, str, int]] = {
@@ -44,11 +44,8 @@ def disturbed(model: Classifier) -> Classifier:
 @pytest.mark.parametrize("family", NETWORKS)
 def test_outputs_and_gradients_stay(family: str) -> None:
     architecture, arguments, layer, layout, count = NETWORKS[family]
-    settings = ModelSettings(
-        architecture=architecture, arguments=arguments, crop_fraction=1.0, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
-        cam_layer=layer, cam_layout=layout, weights=None, recipes={}, checkpoints={},
-    )  # fmt: skip
-    model = disturbed(build(settings, 5, 64, seed=1)).requires_grad_(False)
+    network = described(architecture, 5, 64, arguments=arguments, cam_layer=layer, cam_layout=layout)
+    model = disturbed(build(network, seed=1)).requires_grad_(False)
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
     pairs = foldable(model, 64)
     assert len(pairs) == count
@@ -102,10 +99,10 @@ class Silent(Forked):
 
 @pytest.mark.parametrize("network", [Forked, Shared, Silent])
 def test_what_may_not_be_folded_is_left(network: type[nn.Module]) -> None:
-    assert foldable(Classifier(network(), model_settings("head")).eval(), 16) == ()
+    assert foldable(wrapped(network(), "head"), 16) == ()
 
 
 @pytest.mark.parametrize(("layer", "count"), [("0", 0), ("1", 0), ("2", 1)])
 def test_the_layer_of_the_class_activation_map_is_left(layer: str, count: int) -> None:
     network = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-    assert len(foldable(Classifier(network, model_settings(layer)).eval(), 16)) == count
+    assert len(foldable(wrapped(network, layer), 16)) == count

@@ -1,4 +1,4 @@
-"""Weights that others trained: every layout of the paper's checkpoints, and one line for those that do not fit."""
+"""Files of weights: read without running their code, downloaded whole, and one line for those that do not fit."""
 
 from __future__ import annotations
 
@@ -15,227 +15,18 @@ from typing import Any
 import pytest
 import timm
 import torch
-import torchvision
-import yaml
 from safetensors.torch import save_file
-from timm.models import convnext, swin_transformer
 
-from pipeline.core import params
 from pipeline.core.errors import UserError
-from pipeline.core.params import FileWeights, ModelSettings
-from pipeline.models.classifier import Classifier, build
-from pipeline.models.weights import from_file, from_timm, load_own, load_pretrained, read, rename
-
-State = dict[str, torch.Tensor]
-PROFILE = yaml.safe_load(Path("profiles/paper.yaml").read_text())
-SIZE = 32
-SMALL: dict[str, tuple[str, dict[str, Any]]] = {
-    "resnet50": ("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]}),
-    "vit_base_patch16_224": ("vit_tiny_patch16_224", {"depth": 2, "embed_dim": 24, "num_heads": 2}),
-    "vit_large_patch16_224": ("vit_tiny_patch16_224", {"depth": 3, "embed_dim": 24, "num_heads": 2}),
-    "swin_tiny_patch4_window7_224": (
-        "swin_tiny_patch4_window7_224",
-        {"embed_dim": 8, "depths": (1, 1, 2, 1), "num_heads": (1, 1, 2, 2), "window_size": 4},
-    ),
-    "convnext_small": ("convnext_atto", {"depths": [1, 1, 2, 1], "dims": [8, 8, 8, 16]}),
-}
-"""Small networks whose weights have the same names as those of the paper's."""
-
-
-def rules(**changes: Any) -> FileWeights:
-    plain = {"file": "x.pth", "url": None, "sha256": None, "inside": [], "drop": [], "prefixes": [], "fresh": [],
-             "names": "timm"}  # fmt: skip
-    return FileWeights.model_validate(plain | changes)
-
-
-def small_settings(name: str, path: Path | None = None) -> ModelSettings:
-    """Return a model of the paper's profile, small, with its weights in another file."""
-    entry = dict(PROFILE["models"][name])
-    entry["architecture"], entry["arguments"] = SMALL[entry["architecture"]]
-    if path is not None:
-        entry["weights"] = entry["weights"] | {"file": str(path), "url": None, "sha256": None}
-    return params.check(f"models.{name}", ModelSettings, entry)
-
-
-def disturbed(model: Classifier) -> Classifier:
-    """Give every weight a value of its own: fresh networks have many that are alike."""
-    drawn = torch.Generator().manual_seed(4)
-    for tensor in model.network.state_dict().values():
-        if tensor.is_floating_point():
-            tensor.add_(torch.rand(tensor.shape, generator=drawn) * 0.1)
-    return model
-
-
-def moco(state: State, head: str) -> Any:
-    wrapped = {f"module.base_encoder.{name}": tensor for name, tensor in state.items()}
-    wrapped |= {f"module.momentum_encoder.{name}": tensor * 0 for name, tensor in state.items()}
-    projector = {f"{head}.0.weight": torch.ones(3, 3), f"{head}.1.running_mean": torch.ones(3)}
-    wrapped |= {f"module.base_encoder.{name}": tensor for name, tensor in projector.items()}
-    wrapped |= {f"module.momentum_encoder.{name}": tensor for name, tensor in projector.items()}
-    wrapped |= {"module.predictor.0.weight": torch.ones(2, 2)}
-    return {"epoch": 300, "arch": "vit_base", "state_dict": wrapped, "optimizer": {"state": {}, "param_groups": []}}
-
-
-def ibot(state: State) -> Any:
-    return {"state_dict": {f"module.backbone.{name}": tensor for name, tensor in state.items()}}
-
-
-def swin_as_published(state: State) -> State:
-    published = {}
-    for name, tensor in state.items():
-        found = re.match(r"layers\.(\d)\.downsample\.(.*)", name)
-        published[f"layers.{int(found[1]) - 1}.downsample.{found[2]}" if found else name] = tensor
-    published["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(4, 4, dtype=torch.int64)
-    published["layers.0.blocks.1.attn_mask"] = torch.zeros(1, 4, 4)
-    return published
-
-
-def convnext_as_published(state: State) -> State:
-    published = {}
-    for name, tensor in state.items():
-        if name.startswith("head.norm."):
-            continue  # SparK trains none
-        new = re.sub(r"^stem\.", "downsample_layers.0.", name)
-        new = re.sub(r"^stages\.(\d)\.downsample\.", r"downsample_layers.\1.", new)
-        new = re.sub(r"^stages\.(\d)\.blocks\.", r"stages.\1.", new)
-        new = new.replace(".conv_dw.", ".dwconv.").replace(".mlp.fc1.", ".pwconv1.").replace(".mlp.fc2.", ".pwconv2.")
-        published[new] = tensor
-    return published
-
-
-def vit_of_torchvision(state: State) -> State:
-    names = {"cls_token": "class_token", "pos_embed": "encoder.pos_embedding"}
-    pairs = [("patch_embed.proj.", "conv_proj."), (".norm1.", ".ln_1."), (".norm2.", ".ln_2."),
-             (".attn.qkv.", ".self_attention.in_proj_"), (".attn.proj.", ".self_attention.out_proj."),
-             (".mlp.fc1.", ".mlp.0."), (".mlp.fc2.", ".mlp.3.")]  # fmt: skip
-    published = {"heads.head.weight": torch.ones(2, 2)}
-    for name, tensor in state.items():
-        new = re.sub(r"^blocks\.(\d+)\.", r"encoder.layers.encoder_layer_\1.", names.get(name, name))
-        new = re.sub(r"^norm\.", "encoder.ln.", new)
-        for ours, theirs in pairs:
-            new = new.replace(ours, theirs)
-        published[new] = tensor
-    return published
-
-
-def swin_of_torchvision(state: State) -> State:
-    published = {"head.weight": torch.ones(2, 2)}
-    for name, tensor in state.items():
-        new = name.replace("patch_embed.proj.", "features.0.0.").replace("patch_embed.norm.", "features.0.2.")
-        new = re.sub(r"^layers\.(\d)\.blocks\.", lambda found: f"features.{2 * int(found[1]) + 1}.", new)
-        new = re.sub(r"^layers\.(\d)\.downsample\.", lambda found: f"features.{2 * int(found[1])}.", new)
-        published[new.replace(".mlp.fc1.", ".mlp.0.").replace(".mlp.fc2.", ".mlp.3.")] = tensor
-    published["features.1.0.attn.relative_position_index"] = torch.zeros(16, dtype=torch.int64)
-    return published
-
-
-LAYOUTS: dict[str, Callable[[State], Any]] = {
-    "vit_b16": vit_of_torchvision,
-    "vit_l16": vit_of_torchvision,
-    "swin_tiny": swin_of_torchvision,
-    "dino_vit_b16": lambda state: state,
-    "moco_v3_vit_b16": lambda state: moco(state, "head"),
-    "ibot_vit_b16": ibot,
-    "dino_resnet50": lambda state: state,
-    "moco_v3_resnet50": lambda state: moco(state, "fc"),
-    "ibot_swin_tiny": lambda state: ibot(swin_as_published(state)),
-    "spark_convnext_small": convnext_as_published,
-}
-"""What each checkpoint of the paper looks like, made from timm's weights of the same network without a classifier."""
-
-
-def test_every_file_of_the_profile_has_a_layout() -> None:
-    assert set(LAYOUTS) == {name for name, entry in PROFILE["models"].items() if entry["weights"] != "timm"}
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_checkpoints_of_the_paper(name: str, tmp_path: Path) -> None:
-    path = tmp_path / "checkpoint.pth"
-    settings = small_settings(name, path)
-    source, model = disturbed(build(settings, 5, SIZE, 1)), build(settings, 7, SIZE, 2)
-    backbone = {key: tensor for key, tensor in source.network.state_dict().items()
-                if key not in source.classifier_weights()}  # fmt: skip
-    torch.save(LAYOUTS[name](backbone), path)
-    fresh = {key: tensor.clone() for key, tensor in model.network.state_dict().items()}
-
-    origin = load_pretrained(model, settings, SIZE, name)
-
-    assert origin == f"{path}, SHA-256 {hashlib.sha256(path.read_bytes()).hexdigest()}"
-    for key, tensor in model.network.state_dict().items():
-        kept = key in model.classifier_weights() or (key.startswith("head.norm.") and name == "spark_convnext_small")
-        torch.testing.assert_close(tensor, fresh[key] if kept else backbone[key], atol=0, rtol=0)
-    if name != "spark_convnext_small":
-        images = torch.randn(2, 3, SIZE, SIZE, generator=torch.Generator().manual_seed(0))
-        torch.testing.assert_close(model.features(images), source.features(images), atol=0, rtol=0)
-
-
-@pytest.mark.parametrize(
-    ("names", "drop", "theirs", "ours"),
-    [
-        ("torchvision_vit", [], lambda: torchvision.models.VisionTransformer(32, 16, 2, 2, 24, 96, num_classes=6),
-         lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=24, num_heads=2,
-                                   num_classes=6)),
-        ("torchvision_swin", ["*.relative_position_index"],
-         lambda: torchvision.models.SwinTransformer([4, 4], 8, [1, 2, 1], [1, 2, 2], [4, 4], num_classes=6),
-         lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=64, embed_dim=8, depths=(1, 2, 1),
-                                   num_heads=(1, 2, 2), window_size=4, num_classes=6)),
-    ],
-)  # fmt: skip
-def test_torchvisions_networks_become_timms(
-    names: str, drop: list[str], theirs: Callable[[], torch.nn.Module], ours: Callable[[], torch.nn.Module]
-) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        published, network = theirs().eval(), ours().eval()
-        for parameter in published.parameters():
-            parameter.data.add_(torch.randn_like(parameter) * 0.2)
-        size = 32 if "vit" in names else 64
-        images = torch.randn(2, 3, size, size)
-    network.load_state_dict(rename(published.state_dict(), rules(names=names, drop=drop), "test"))
-    with torch.inference_mode():
-        expected = published(images)
-        assert expected.std() > 0.05
-        torch.testing.assert_close(network(images), expected, atol=1e-5, rtol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("names", "filtered", "published"),
-    [("convnext", convnext.checkpoint_filter_fn, convnext_as_published),
-     ("swin", swin_transformer.checkpoint_filter_fn, swin_as_published)],
-)  # fmt: skip
-def test_names_become_what_timms_own_filter_makes_of_them(
-    names: str, filtered: Callable[..., State], published: Callable[[State], State]
-) -> None:
-    name = {"convnext": "spark_convnext_small", "swin": "ibot_swin_tiny"}[names]
-    architecture, arguments = SMALL[PROFILE["models"][name]["architecture"]]
-    network = timm.create_model(architecture, num_classes=4, img_size=64, **arguments) if names == "swin" else (
-        timm.create_model(architecture, num_classes=4, **arguments))  # fmt: skip
-    state = published(network.state_dict())
-    state = {re.sub(r"^head\.(norm|fc)\.", r"head.", key): tensor for key, tensor in state.items()}
-    ours = rename(state, rules(names=names, drop=["*.relative_position_index", "*.attn_mask"]), "test")
-    theirs = filtered(dict(state), network)
-    assert set(ours) == {key for key in theirs if "relative_position_index" not in key and "attn_mask" not in key}
-
-
-@pytest.mark.parametrize("name", LAYOUTS)
-def test_names_of_the_real_networks(name: str) -> None:
-    """At the real depth and window, by names and shapes alone."""
-    entry = params.check(f"models.{name}", ModelSettings, PROFILE["models"][name])
-    with torch.device("meta"):
-        network = timm.create_model(entry.architecture, num_classes=0, **entry.arguments)
-    expected = network.state_dict()
-    content = LAYOUTS[name](dict(expected))
-    for key in entry.weights.inside:
-        content = content[key]
-    found = rename(content, entry.weights, name)
-    missing = expected.keys() - found.keys()
-    assert missing == ({"head.norm.weight", "head.norm.bias"} if name == "spark_convnext_small" else set())
-    assert {key: tensor.shape for key, tensor in found.items()} == {key: expected[key].shape for key in found}
+from pipeline.models.classifier import Classifier
+from pipeline.models.recipe import ModelSettings
+from pipeline.models.weights import from_file, from_timm, load_own, load_pretrained, read
+from tests.models.layouts import SIZE, State, disturbed, rules, small_model, small_settings
 
 
 def a_model() -> tuple[ModelSettings, Classifier, State]:
     settings = small_settings("dino_resnet50")
-    model = build(settings, 3, SIZE, 0)
+    model = small_model(settings, 3, 0)
     weights = model.classifier_weights()
     return settings, model, {k: t.clone() for k, t in model.network.state_dict().items() if k not in weights}
 
@@ -377,7 +168,7 @@ def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         ("resnet81.tv_in1k", "no timm model is called 'resnet81.tv_in1k'"),
     ):
         with pytest.raises(UserError, match=re.escape(message)):
-            build(settings.model_copy(update={"architecture": architecture, "mean": "auto"}), 3, SIZE, 0)
+            small_model(settings.model_copy(update={"architecture": architecture, "mean": "auto"}), 3, 0)
     untrained = next(name for name in timm.list_models() if not timm.is_model_pretrained(name))
     with pytest.raises(
         UserError, match=rf"found 'timm', which has no weights for {untrained}; allowed: null or a file"
@@ -388,11 +179,11 @@ def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         UserError, match=r"timm's resnet18\.tv_in1k could not be brought \(OSError: no network\); allowed"
     ):
         from_timm(tagged, SIZE, where)
-    source = disturbed(build(settings, 3, SIZE, 5)).network.state_dict()
+    source = disturbed(small_model(settings, 3, 5)).network.state_dict()
     backbone = {key: tensor for key, tensor in source.items() if not key.startswith("fc.")}
     monkeypatch.setattr("timm.models._builder.load_pretrained",
                         lambda model, **_: model.load_state_dict(backbone))  # fmt: skip
-    model = build(tagged, 3, SIZE, 0)
+    model = small_model(tagged, 3, 0)
     assert load_pretrained(model, tagged, SIZE, "x") == "timm's resnet18.tv_in1k"
     assert all(torch.equal(model.network.state_dict()[key], tensor) for key, tensor in backbone.items())
 
@@ -403,11 +194,11 @@ def unreachable(*_: Any, **__: Any) -> None:
 
 def test_a_users_own_checkpoint_brings_its_classifier(tmp_path: Path) -> None:
     settings = small_settings("dino_resnet50")
-    trained, model = disturbed(build(settings, 3, SIZE, 5)), build(settings, 3, SIZE, 6)
+    trained, model = disturbed(small_model(settings, 3, 5)), small_model(settings, 3, 6)
     torch.save({"model": trained.network.state_dict()}, tmp_path / "mine.pth")
     load_own(model, rules(file=str(tmp_path / "mine.pth"), inside=["model"]), "here")
     images = torch.randn(2, 3, SIZE, SIZE)
     torch.testing.assert_close(model(images), trained(images), atol=0, rtol=0)
-    other = build(settings, 4, SIZE, 6)
+    other = small_model(settings, 4, 6)
     with pytest.raises(UserError, match=r"fc\.weight has shape \(3, 16\); allowed: \(4, 16\)"):
         load_own(other, rules(file=str(tmp_path / "mine.pth"), inside=["model"]), "here")

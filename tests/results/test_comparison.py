@@ -11,15 +11,18 @@ import pandas as pd
 import pytest
 import yaml
 
-from pipeline.core.tables import TABLES, from_lines, write
+from pipeline.core.tables import write
+from pipeline.metrics.scores import SCORES, scores_file, scores_folder
+from pipeline.models.training_metrics import TrainingMetrics, training_metrics_file
 from pipeline.results.comparison import accuracies, compare, published
+from pipeline.results.summary import COSE
 from tests.world import World
 
 PROFILE = yaml.safe_load(Path("profiles/paper.yaml").read_text())
 
 
 def cose_line(cell: tuple[str, str, str], value: float | None, **changes: Any) -> dict[str, Any]:
-    line = {column.name: None if column.nullable else 0 for column in TABLES["cose"].columns}
+    line = {column.name: None if column.nullable else 0 for column in COSE.columns}
     names = dict(zip(("dataset", "model", "method"), cell, strict=True))
     return line | names | {"protocol": "paper", "similarity": "ssim", "cose": value} | changes
 
@@ -52,7 +55,7 @@ def test_cells_by_hand() -> None:
         cose_line(("cub200", "ours", "lime"), 0.5),
     ]
     asked: list[tuple[str, str, str]] = []
-    table = compare(from_lines("cose", cells), lambda cell: asked.append(cell) or f"no {cell[2]}")
+    table = compare(COSE.from_lines(cells), lambda cell: asked.append(cell) or f"no {cell[2]}")
     assert len(table) == 140
     line = table.set_index(["dataset", "model", "method"]).loc[("cub200", "vit_b16", "lime")]
     assert line[["ours", "low", "high", "published", "difference"]].tolist() == [60.0, 55.0, 65.0, 58.31, 1.69]
@@ -72,10 +75,14 @@ def test_nothing_computed_is_all_missing() -> None:
 
 def test_accuracies_by_hand() -> None:
     table = accuracies(
-        {("cub200", "vit_b16"): {"test_accuracy": 0.8, "test_images": 100},
-         ("digits", "mini"): {"test_accuracy": 1.0, "test_images": 10}}, 0.95,
+        {("first", "cub200", "vit_b16"): TrainingMetrics(validation_accuracy=1.0, test_accuracy=0.8, test_images=100),
+         ("second", "digits", "mini"): TrainingMetrics(validation_accuracy=0.0, test_accuracy=1.0, test_images=10)},
+        0.95,
     )  # fmt: skip
     first, second = table.to_dict("records")
+    assert [(line["cell"], line["dataset"], line["model"], line["test_images"]) for line in (first, second)] == [
+        ("first", "cub200", "vit_b16", 100), ("second", "digits", "mini", 10),
+    ]  # fmt: skip
     # Wilson's interval of 80 of 100: centre (0.8 + z²/200) / (1 + z²/100), z = 1.96.
     assert (first["accuracy_low"], first["accuracy_high"]) == (71.12, 86.66)
     assert (first["published"], first["difference"]) == (81.0, -1.0)
@@ -89,6 +96,30 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     return World(tmp_path_factory.mktemp("comparison"))
 
 
+CELL = "cub200-swin_tiny"
+
+
+def score_a_method(world: World, method: str, second: int) -> None:
+    """Write scores of one image: of a transform that keeps the prediction right, and of one that predicts another."""
+    line = {"turn": 0, "image": 0, "kind": "transform", "transform": "flip_lr", "magnitude": None, "state": "trained",
+            "label": 1, "reference_prediction": 1, "valid_pixels": 9, "spearman": None}  # fmt: skip
+    lines = [line | {"row": 1, "prediction": 1, "ssim": 0.7}, line | {"row": 2, "prediction": second, "ssim": 0.4}]
+    folder = world.root / scores_folder(CELL, method)
+    write(SCORES, scores_file(folder), SCORES.from_lines(lines))
+    about = {"left_out": None, "values": "unit", "computed_by": None}
+    (folder / "about.json").write_text(json.dumps(about))
+    explained = world.root / "data/explanations" / CELL / method
+    explained.mkdir(parents=True)
+    (explained / "about.json").write_text(json.dumps(about))
+
+
+def compared(world: World) -> dict[tuple[str, str, str], dict[str, str]]:
+    """Return the lines of the comparison by data set, model and method."""
+    world.stage("compare")
+    with (world.root / "metrics/comparison.csv").open() as file:
+        return {(line["dataset"], line["model"], line["method"]): line for line in csv.DictReader(file)}
+
+
 def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     done = world.stage("compare").stdout
     assert "140 cells in the paper's Table 1, 0 of them here" in done
@@ -96,46 +127,45 @@ def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     (world.root / "params.yaml").write_bytes((world.root / "profiles/paper.yaml").read_bytes())
     params = world.params
     del params["models"]["vit_b16"]
+    params["cells"] = {name: cell for name, cell in params["cells"].items() if cell["model"] != "vit_b16"}
+    params["cells"][CELL]["without"] = {"smooth_grad": "too slow here"}
+    of_convnext = next(name for name, cell in params["cells"].items() if cell == {
+        "dataset": "eurosat", "model": "convnext_small"})  # fmt: skip
+    del params["cells"][of_convnext]
     world.set(params)
-    (world.root / "data/raw/cub200").mkdir(parents=True)
-    (world.root / "data/raw/cub200/splits.parquet").touch()
-    (world.root / "metrics/training").mkdir(parents=True)
+    prepared = world.root / "data/prepared/cub200"
+    prepared.mkdir(parents=True)
+    (prepared / "splits.parquet").touch()
     for model in ("resnet50", "swin_tiny"):
-        (world.root / f"metrics/training/cub200-{model}.json").write_text(json.dumps({}))
-    # One image: a transform that keeps the prediction right, and one that changes it.
-    line = {"image": 0, "kind": "transform", "transform": "flip_lr", "magnitude": None, "state": "trained", "label": 1,
-            "reference_prediction": 1, "valid_pixels": 9, "spearman": None}  # fmt: skip
-    scores = from_lines("scores", [line | {"row": 1, "prediction": 1, "ssim": 0.7},
-                                   line | {"row": 2, "prediction": 0, "ssim": 0.4}])  # fmt: skip
-    write("scores", world.root / "data/scores/cub200/swin_tiny/lime.parquet", scores)
-    none = scores.assign(prediction=1)
-    write("scores", world.root / "data/scores/cub200/swin_tiny/grad_cam.parquet", none)
-    for file in ("predictions/cub200/swin_tiny.parquet", "explanations/cub200/swin_tiny/grad_cam/index.parquet"):
-        (world.root / "data" / file).parent.mkdir(parents=True, exist_ok=True)
-        (world.root / "data" / file).touch()
-    world.stage("compare")
-    with (world.root / "metrics/comparison.csv").open() as file:
-        lines = {(line["dataset"], line["model"], line["method"]): line for line in csv.DictReader(file)}
+        file = world.root / training_metrics_file(f"cub200-{model}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps({}))
+    score_a_method(world, "lime", second=0)
+    score_a_method(world, "grad_cam", second=1)
+    rows = world.root / "data/cells" / CELL / "rows.parquet"
+    rows.parent.mkdir(parents=True)
+    rows.touch()
+    (world.root / "data/explanations" / CELL / "guided_ig").mkdir()
+    (world.root / "data/explanations" / CELL / "guided_ig/about.json").touch()
+    lines = compared(world)
     assert lines["cub200", "swin_tiny", "lime"] == {
         "dataset": "cub200", "model": "swin_tiny", "method": "lime", "ours": "64.81", "low": "", "high": "",
         "published": "59.06", "difference": "5.75", "missing": "",
     }  # fmt: skip
-    assert lines["cub200", "vit_b16", "lime"]["missing"].startswith("vit_b16 is not among the models of params.yaml")
-    assert lines["cub200", "resnet50", "lime"]["missing"] == "not predicted yet (dvc repro)"
-    assert lines["cub200", "swin_tiny", "grad_cam"]["missing"].startswith(
-        "undefined: no prediction is kept right, or none"
-    )
-    weights = PROFILE["models"]["swin_tiny"]["weights"]
-    assert lines["cub200", "convnext_small", "blur_ig"]["missing"] == "not trained yet (dvc repro)"
-    assert lines["cub200", "swin_tiny", "blur_ig"]["missing"] == "not explained yet (dvc repro)"
-    (world.root / "metrics/training/cub200-swin_tiny.json").unlink()
-    world.stage("compare")
-    with (world.root / "metrics/comparison.csv").open() as file:
-        missing = {(line["model"], line["method"]): line["missing"] for line in csv.DictReader(file)
-                   if line["dataset"] == "cub200"}  # fmt: skip
-    assert missing["swin_tiny", "blur_ig"] == (
-        f"not trained yet (dvc repro); not here: {weights['file']}, downloaded from {weights['url']}"
-    )
-    assert lines["cifar10", "swin_tiny", "blur_ig"]["missing"].startswith(
+    missing = {key: line["missing"] for key, line in lines.items()}
+    assert missing["cub200", "vit_b16", "lime"].startswith("vit_b16 is not among the models of params.yaml")
+    assert missing["cub200", "resnet50", "lime"] == "not predicted yet (dvc repro)"
+    assert missing["cub200", "swin_tiny", "grad_cam"].startswith("undefined: no prediction is kept right, or none")
+    assert missing["cub200", "swin_tiny", "smooth_grad"] == "left out: too slow here"
+    assert missing["cub200", "swin_tiny", "guided_ig"] == "not scored yet (dvc repro)"
+    assert missing["cub200", "swin_tiny", "blur_ig"] == "not explained yet (dvc repro)"
+    assert missing["cub200", "convnext_small", "blur_ig"] == "not trained yet (dvc repro)"
+    assert missing["eurosat", "convnext_small", "lime"] == "no cell of params.yaml has this data set and model"
+    assert missing["cifar10", "swin_tiny", "blur_ig"].startswith(
         "not prepared yet (dvc repro); not here: data/sources/cifar10/cifar-10-python.tar.gz, downloaded from https://"
+    )
+    (world.root / training_metrics_file(CELL)).unlink()
+    weights = PROFILE["models"]["swin_tiny"]["weights"]
+    assert compared(world)["cub200", "swin_tiny", "blur_ig"]["missing"] == (
+        f"not trained yet (dvc repro); not here: {weights['file']}, downloaded from {weights['url']}"
     )

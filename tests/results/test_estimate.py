@@ -11,11 +11,11 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipeline.core.params import PlanSettings
-from pipeline.core.registry import METHODS, Cost
-from pipeline.data.plan import draw_plan, rows_per_image
+from pipeline.data.plan import PlanSettings, draw_plan, rows_per_image
 from pipeline.data.transforms import TRANSFORMS
-from pipeline.models.classifier import Classifier, build, save_state
+from pipeline.models.build import build
+from pipeline.models.classifier import Classifier
+from pipeline.models.trained import save_state
 from pipeline.results.estimate import (
     GPU_FLOPS,
     SHARE,
@@ -29,18 +29,20 @@ from pipeline.results.estimate import (
     time_evaluations,
 )
 from pipeline.saliency.map_file import encode
+from pipeline.saliency.method import METHODS, Cost
 from tests.conftest import SIDE, small_convnet
+from tests.models.networks import small_network
 from tests.settings import SMALL
-from tests.test_families import settings
-from tests.test_profiles import PAPER
-from tests.world import World
+from tests.world import ROOT, World, every_cell
+
+PAPER = yaml.safe_load((ROOT / "profiles/paper.yaml").read_text())
 
 
 @pytest.mark.parametrize("names", [tuple(TRANSFORMS), ("flip_lr", "rotate"), ("blur",)])
 @pytest.mark.parametrize("checkpoints", [(), (10, 50)])
 def test_rows_are_those_of_the_plan(names: tuple[str, ...], checkpoints: tuple[int, ...]) -> None:
     settings = PlanSettings(images=3, magnitudes=2, transforms=names, checkpoints=checkpoints)
-    splits = pd.DataFrame({"image": range(5), "label": 0, "split": "test"})
+    splits = pd.DataFrame({"image": range(5), "name": list("abcde"), "label": 0, "split": "test"})
     assert 3 * rows_per_image(settings, SIDE) == len(draw_plan(splits, settings, SIDE, 0, "test"))
 
 
@@ -53,7 +55,7 @@ def test_minutes_by_hand() -> None:
 def test_disk_is_what_a_map_takes(name: str, convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
     method, settings = METHODS[name], SMALL[name]
     maps = method.explain(convnet, images[:1], targets[:1], settings, [0]).numpy()
-    maps = encode(maps, method.storage)
+    maps = encode(maps, method.stored_as)
     assert bytes_per_map(method, settings, convnet, SIDE) == maps.nbytes
 
 
@@ -67,6 +69,8 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     params = world.params
     params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime")}
     params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
+    params["cells"] = every_cell(params)
+    params["cells"]["shapes-resnet_mini"]["without"] = {"grad_cam": "not asked for here"}
     world.set(params)
     before = {path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)}
     lines = world.stage("estimate").stdout.splitlines()
@@ -74,18 +78,20 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     rows = params["plan"]["images"] * (
         1 + 7 * params["plan"]["magnitudes"] + 6 + 1 + len(params["plan"]["checkpoints"])
     )
-    cells = {tuple(line.split()[:3]): line.split()[3:] for line in lines[1:5]}
-    assert set(cells) == {(d, "resnet_mini", m) for d in ("digits", "shapes") for m in ("grad_cam", "lime")}
-    maps, forwards, gradients, disk, *_ = cells["digits", "resnet_mini", "lime"]
+    cells = {tuple(line.split()[:2]): line.split()[2:] for line in lines[1:4]}
+    assert list(cells) == [("digits-resnet_mini", "grad_cam"), ("digits-resnet_mini", "lime"),
+                           ("shapes-resnet_mini", "lime")]  # fmt: skip
+    maps, forwards, gradients, disk, *_ = cells["digits-resnet_mini", "lime"]
     samples = params["saliency"]["lime"]["samples"]
     assert (int(maps), int(forwards.replace(",", "")), int(gradients)) == (rows, rows * samples, 0)
     assert float(disk) == pytest.approx(rows * 56 * 56 / 1e6, abs=0.06)
-    assert lines[5].split()[:2] == ["all", str(4 * rows)]
+    assert lines[4].split()[:2] == ["all", str(3 * rows)]
     in_megabytes = [float(cell[3]) for cell in cells.values()]
-    assert float(lines[5].split()[4]) == pytest.approx(sum(in_megabytes), abs=0.2)
-    text = " ".join(lines[6:])
-    assert "4 cells (2 datasets x 1 models x 2 saliency): 0.0 GB of maps" in text
-    assert f"and {4200 * 15:,} to a network that learns (about three) (not counted: digits)" in text
+    assert float(lines[4].split()[4]) == pytest.approx(sum(in_megabytes), abs=0.2)
+    text = " ".join(lines[5:])
+    assert "2 cells, 2 methods, 3 of a cell and a method together: 0.0 GB of maps" in text
+    seen = params["datasets"]["shapes"]["images"] * params["training"]["shapes"]["epochs"]
+    assert f"and {seen:,} to a network that learns (about three) (not counted: digits)" in text
     assert "not here" not in text
 
 
@@ -103,9 +109,8 @@ def test_operations_are_those_of_the_layers() -> None:
 @pytest.mark.parametrize("frozen", [True, False])
 @pytest.mark.parametrize("head", [(), (11,), (12, 7)])
 def test_weights_take_what_the_train_stage_writes(head: tuple[int, ...], frozen: bool, tmp_path: Path) -> None:
-    architecture = settings("resnet18", arguments={"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]})
-    said = measure_weights(build(architecture, 9, 32, 0)).written(head, 9, 3, frozen)
-    model = build(architecture, 9, 32, 0, head=head)
+    said = measure_weights(build(small_network(9), 0)).written(head, 9, 3, frozen)
+    model = build(small_network(9, head=head), 0)
     states = model.network.state_dict()
     classifier = model.classifier_weights()
     files = {"random": None, "trained": classifier if frozen else None}
@@ -124,16 +129,17 @@ def test_the_papers_grid_is_estimated_without_data(tmp_path: Path) -> None:
     profile = copy.deepcopy(PAPER)
     few = ("resnet50", "spark_convnext_small", "moco_v3_resnet50")
     profile["models"] = {name: profile["models"][name] for name in few}
+    profile["cells"] = every_cell(profile)
     (world.root / "profiles/few.yaml").write_text(yaml.safe_dump(profile, sort_keys=False))
     text = world.stage("estimate", "--profile", "few").stdout
     lines = {line.split("  ")[0]: line for line in text.splitlines()}
-    assert len([line for line in lines if line.startswith("all datasets, ")]) == 3 * 7
-    guided = lines["all datasets, resnet50 guided_ig"].split()
-    assert guided[4] == f"{5 * 510 * 59:,}"
-    assert guided[6] == f"{5 * 510 * 59 * 200:,}"
-    assert float(guided[7].replace(",", "")) == pytest.approx(5 * 510 * 59 * 224**2 / 1e6, rel=1e-3)
+    assert len([line for line in lines if line.startswith("all data sets, ")]) == 3 * 7
+    guided = lines["all data sets, resnet50 guided_ig"].split()
+    assert guided[5] == f"{5 * 510 * 59:,}"
+    assert guided[7] == f"{5 * 510 * 59 * 200:,}"
+    assert float(guided[8].replace(",", "")) == pytest.approx(5 * 510 * 59 * 224**2 / 1e6, rel=1e-3)
     plain = " ".join(text.split())
-    assert "105 cells (5 datasets x 3 models x 7 saliency)" in plain
+    assert "15 cells, 7 methods, 105 of a cell and a method together" in plain
     gigabytes = float(plain.split(" GB of maps")[0].split()[-1].replace(",", ""))
     assert gigabytes * 13 / 3 < 400
     missing = [line for line in text.splitlines() if line.startswith("not ")]

@@ -9,24 +9,25 @@ CODE = """
 import resource, sys, tempfile
 from pathlib import Path
 import numpy as np, pandas as pd, torch
+from pipeline.core.tables import write
+from pipeline.data.decode import encode_png
+from pipeline.data.pictures import decode
+from pipeline.data.plan import PlanSettings, draw_plan
+from pipeline.data.prepared import IMAGES
+from pipeline.data.transforms import TRANSFORMS
+from pipeline.metrics.map_pairs import explained, score_rows
+from pipeline.metrics.similarity import SimilaritySettings
+from pipeline.models.prediction import predict, rows_of
+from pipeline.models.states import States
+from pipeline.models.trained import save_state
 from pipeline.saliency.explain import explain_rows
 from pipeline.saliency.map_file import Maps
-from pipeline.models.classifier import Classifier, save_state
-from pipeline.core.params import PlanSettings
-from pipeline.data.pictures import Pictures
-from pipeline.data.plan import draw_plan
-from pipeline.data.decode import encode_png
-from pipeline.models.prediction import predict
-from pipeline.metrics.map_pairs import score_rows
-from pipeline.metrics.similarity import SimilaritySettings
-from pipeline.core.tables import write
-from pipeline.data.transforms import TRANSFORMS
-from tests.conftest import model_settings
+from tests.conftest import wrapped
 
 SIDE, count = 112, int(sys.argv[1])
 torch.manual_seed(0)
 network = torch.nn.Sequential(torch.nn.Conv2d(3, 4, 3, stride=4), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten())
-model = Classifier(network, model_settings("0")).eval()
+model = wrapped(network, "0")
 with tempfile.TemporaryDirectory() as folder:
     folder = Path(folder)
     for state in ("trained", "random"):
@@ -34,18 +35,24 @@ with tempfile.TemporaryDirectory() as folder:
     rng = np.random.default_rng(0)
     small = rng.integers(0, 255, (count, 7, 7, 3), dtype=np.uint8)
     pixels = [encode_png(np.kron(one, np.ones((16, 16, 1), np.uint8))) for one in small]
-    write("images", folder / "images.parquet",
+    write(IMAGES, folder / "images.parquet",
           pd.DataFrame({"image": range(count), "encoded": pixels, "mask": [None] * count}))
-    splits = pd.DataFrame({"image": range(count), "label": 0, "split": "test"})
+    splits = pd.DataFrame({"image": range(count), "name": [f"picture {i}" for i in range(count)], "label": 0,
+                           "split": "test"})
     plan = draw_plan(splits, PlanSettings(images=count, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=()),
                      SIDE, 0, "memory")
-    pictures = Pictures(folder / "images.parquet", plan["image"], SIDE, 1.0)
-    predictions = predict(model, folder, plan, splits, pictures, {})
-    explain = lambda model, images, targets, seeds: images.mean(dim=1).sigmoid()
-    index = explain_rows(model, folder, plan, predictions, pictures, explain, "float16", 1, 0, folder / "maps.npy")
-    assert (folder / "maps.npy").stat().st_size > count * 22 * SIDE * SIDE * 2
-    score_rows(plan, predictions, index, Maps(folder / "maps.npy", len(plan)), SIDE,
-               SimilaritySettings(window=5, validity="whole"))
+    rows = rows_of(plan, splits.set_index("image")["label"], {})
+    states = States(model, folder, SIDE)
+    with (folder / "pictures.npy").open("w+b") as file:
+        pictures = decode(folder / "images.parquet", rows["image"], SIDE, 1.0, "bilinear", file)
+        rows = predict(states, rows, pictures)
+        explain = lambda model, images, targets, seeds: images.mean(dim=1).sigmoid()
+        index = explain_rows(states, rows, pictures, explain, values="unit", storage="float16", at_once=1, seed=0,
+                             maps_path=folder / "maps.npy")
+        assert (folder / "maps.npy").stat().st_size > count * 22 * SIDE * SIDE * 2
+        rows = explained(rows, index)
+        score_rows(rows, Maps(folder / "maps.npy", len(rows)), "unit", SIDE,
+                   SimilaritySettings(window=5, validity="whole"))  # fmt: skip
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

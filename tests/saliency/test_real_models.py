@@ -14,12 +14,14 @@ import torch
 import yaml
 
 from pipeline.core import params
-from pipeline.core.params import ModelSettings, TrainingSettings
-from pipeline.core.registry import METHODS
-from pipeline.models.classifier import BACKBONE, build, load_state, save_state
-from pipeline.models.training import Learner, Split
+from pipeline.models.build import build
+from pipeline.models.learner import Learner, Split
+from pipeline.models.network import Network
+from pipeline.models.recipe import ModelSettings, TrainingSettings
+from pipeline.models.trained import BACKBONE, load_state, save_state
 from pipeline.saliency.cams import activations_and_gradients
 from pipeline.saliency.map_file import enlarge
+from pipeline.saliency.method import METHODS
 from tests.settings import SMALL
 
 PROFILE = yaml.safe_load(Path("profiles/paper.yaml").read_text())
@@ -68,7 +70,8 @@ def pictures(count: int) -> np.ndarray:
 def test_model(name: str, dataset: str, tmp_path: Path) -> None:
     settings = params.check(f"models.{name}", ModelSettings, MODELS[name])
     recipe = params.check("training", TrainingSettings, PROFILE["training"][dataset])
-    model = build(settings, CLASSES, SIDE, seed=0, head=recipe.head)
+    network = Network(settings=settings.network(), classes=CLASSES, image_size=SIDE, head=recipe.head)
+    model = build(network, seed=0)
     path, grid = next(one for beginning, one in EXPECTED.items() if settings.architecture.startswith(beginning))
     assert model.cam.path == path
 
@@ -88,7 +91,7 @@ def test_model(name: str, dataset: str, tmp_path: Path) -> None:
         save_state(model, tmp_path / f"{BACKBONE}.safetensors", set(before) - classifier)
     save_state(model, state, classifier if learner.frozen else None)
     del learner, before
-    loaded = build(settings, CLASSES, SIDE, seed=1, head=recipe.head)
+    loaded = build(network, seed=1)
     load_state(loaded, state)
     inputs = loaded.normalize(images)
     with torch.inference_mode():
@@ -106,7 +109,7 @@ def test_model(name: str, dataset: str, tmp_path: Path) -> None:
         assert maps.shape == ((2, *grid) if method.startswith("grad_cam") else (2, SIDE, SIDE)), method
         assert torch.isfinite(maps).all(), method
         assert maps.abs().max() <= 1, method
-        large = np.stack([enlarge(one, SIDE) for one in maps.numpy()])
+        large = np.stack([enlarge(one, SIDE, METHODS[method].values) for one in maps.numpy()])
         # A class may hang on no positive part of a fresh network's last layer: such a map is flat, as it should be.
         assert large.std(axis=(1, 2)).max() > 1e-3 or method.startswith("grad_cam"), method
 

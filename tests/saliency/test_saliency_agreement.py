@@ -14,8 +14,8 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from saliency.core.guided_ig import guided_ig_impl
 
-from pipeline.core.params import ModelSettings
-from pipeline.models.classifier import Classifier, build
+from pipeline.models.build import build
+from pipeline.models.classifier import Classifier
 from pipeline.saliency.cams import activations_and_gradients
 from pipeline.saliency.gradients import grey_map
 from pipeline.saliency.map_file import enlarge
@@ -28,6 +28,7 @@ from pipeline.saliency.methods import (
     lime,
     smooth_grad,
 )
+from tests.conftest import described
 
 COMMON = {"images": "all", "score": "softmax", "percentile": 99}
 IG = integrated_gradients.Settings(steps=11, baseline=0.0, **COMMON)
@@ -173,18 +174,15 @@ ARCHITECTURES = {
 @pytest.mark.parametrize(("ours", "theirs"), [(grad_cam, GradCAM), (grad_cam_plus_plus, GradCAMPlusPlus)])
 def test_class_activation_maps(family: str, ours: Any, theirs: Any) -> None:
     architecture, arguments, layer, layout, to_grid = ARCHITECTURES[family]
-    settings = ModelSettings(
-        architecture=architecture, arguments=arguments, crop_fraction=1.0, mean=(0.5, 0.5, 0.5), std=(0.2, 0.2, 0.2),
-        cam_layer=layer, cam_layout=layout, weights=None, recipes={}, checkpoints={},
-    )  # fmt: skip
-    model = build(settings, 5, 56, seed=1)
+    network = described(architecture, 5, 56, arguments=arguments, cam_layer=layer, cam_layout=layout)
+    model = build(network, seed=1)
     inputs = torch.from_numpy(np.random.default_rng(4).normal(size=(3, 3, 56, 56))).float()
     targets = torch.tensor([4, 0, 2])
     with theirs(model=model.network, target_layers=[model.cam_layer], reshape_transform=to_grid) as explainer:
         expected = explainer(inputs, [ClassifierOutputTarget(target) for target in targets.tolist()])
     stored = ours.explain(model.requires_grad_(False), inputs, targets, ours.Settings(images="all"), [0, 0, 0]).numpy()
     assert stored.shape == (3, 7, 7)
-    maps = np.stack([enlarge(one, 56) for one in stored])
+    maps = np.stack([enlarge(one, 56, "unit") for one in stored])
     assert np.ptp(expected, axis=(1, 2)).max() > 0.5
     np.testing.assert_allclose(maps, expected, atol=1e-5)
     assert activations_and_gradients(model, inputs, targets)[0].shape[-2:] == (7, 7)

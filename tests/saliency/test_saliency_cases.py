@@ -10,11 +10,11 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.core.registry import METHODS
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.map_file import enlarge
+from pipeline.saliency.method import METHODS
 from pipeline.saliency.methods import blur_ig, guided_ig, integrated_gradients, lime, smooth_grad
-from tests.conftest import SIDE, model_settings
+from tests.conftest import SIDE, wrapped
 from tests.settings import SMALL
 
 LOGIT = {"images": "all", "score": "logit", "percentile": 100}
@@ -52,12 +52,12 @@ class Patch(nn.Module):
 
 @pytest.fixture
 def linear() -> Classifier:
-    return Classifier(Linear(), model_settings("identity")).eval().requires_grad_(False)
+    return wrapped(Linear(), "identity").requires_grad_(False)
 
 
 @pytest.fixture
 def patch() -> Classifier:
-    return Classifier(Patch(), model_settings("layer")).eval().requires_grad_(False)
+    return wrapped(Patch(), "layer").requires_grad_(False)
 
 
 def test_integrated_gradients_of_a_linear_model_are_weights_times_input(linear, images) -> None:  # type: ignore[no-untyped-def]
@@ -111,7 +111,7 @@ def test_all_mass_lies_on_the_patch_that_the_model_looks_at(name: str, patch: Cl
     # LIME always fills its quota of superpixels, so it is asked for the one that counts most.
     settings = SMALL[name].model_copy(update={"features": 1}) if name == "lime" else SMALL[name]
     maps = METHODS[name].explain(patch, images, torch.zeros(len(images), dtype=torch.int64), settings, list(range(5)))
-    maps = torch.from_numpy(np.stack([enlarge(one, SIDE) for one in maps.numpy()]))
+    maps = torch.from_numpy(np.stack([enlarge(one, SIDE, METHODS[name].values) for one in maps.numpy()]))
     inside = torch.zeros(SIDE, SIDE, dtype=torch.bool)
     inside[Patch.TOP : Patch.TOP + Patch.SIZE, Patch.LEFT : Patch.LEFT + Patch.SIZE] = True
     mass = maps.abs().sum(dim=(1, 2))

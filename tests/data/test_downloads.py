@@ -1,0 +1,112 @@
+"""Archives that are downloaded: whole, the right ones, or not at all."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.client import IncompleteRead
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import pytest
+
+from pipeline.core.errors import UserError
+from pipeline.data.archives import Archive, unpacked
+from tests.data.published import md5
+
+pytestmark = pytest.mark.usefixtures("scratch")
+
+
+class Quiet(SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def site(archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[Path, str]]:
+    """Serve a folder with CIFAR's archive on this machine; return the folder and the archive's address."""
+    folder = Path(shutil.copytree(archives["cifar10"], tmp_path / "site"))
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Quiet, directory=str(folder))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        yield folder, f"http://127.0.0.1:{server.server_port}/{CIFAR}"
+        server.shutdown()
+
+
+CIFAR = "cifar-10-python.tar.gz"
+
+
+def downloadable(source: Path, url: str) -> dict[str, Archive]:
+    return {"cifar-10-batches-py": Archive(source.name, url, md5(source))}
+
+
+def test_a_missing_archive_is_downloaded(site: tuple[Path, str], tmp_path: Path) -> None:
+    source, folder = site[0] / CIFAR, tmp_path / "new" / "folder"
+    contents = downloadable(source, site[1])
+    with unpacked(str(folder), contents) as places:
+        assert (places["cifar-10-batches-py"] / "batches.meta").is_file()
+    assert [file.name for file in folder.iterdir()] == [CIFAR]
+    assert md5(folder / CIFAR) == md5(source)
+    source.unlink()
+    with unpacked(str(folder), contents) as places:
+        assert (places["cifar-10-batches-py"] / "batches.meta").is_file()
+
+
+def test_a_download_that_is_not_the_publishers_leaves_nothing(site: tuple[Path, str], tmp_path: Path) -> None:
+    source, folder = site[0] / CIFAR, tmp_path / "folder"
+    contents = downloadable(source, site[1])
+    allowed = md5(source)
+    source.write_bytes(b"<html>Please log in</html>")
+    with pytest.raises(UserError) as caught, unpacked(str(folder), contents):
+        pass
+    assert str(caught.value) == (
+        f"{site[1]}: found 26 bytes with the MD5 checksum {md5(source)}; allowed: {allowed}; "
+        f"it is cut short or another file, place the right one at {folder}/{CIFAR}"
+    )
+    assert list(folder.iterdir()) == []
+    source.unlink()
+    reason = r"it could not be downloaded \(HTTP Error 404: File not found\); allowed in"
+    with pytest.raises(UserError, match=reason), unpacked(str(folder), contents):
+        pass
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("error", [OSError("no\nroute"), IncompleteRead(b"the beginning", 9)])
+def test_a_download_that_breaks_off_leaves_nothing(
+    error: Exception, archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def break_off(source: BinaryIO, target: BinaryIO, size: int) -> None:
+        target.write(b"the beginning")
+        raise error
+
+    monkeypatch.setattr("pipeline.data.download.shutil.copyfileobj", break_off)
+    archive = archives["cifar10"] / CIFAR
+    contents = downloadable(archive, archive.as_uri())
+    reason = r"it could not be downloaded \((no route|IncompleteRead\(13 bytes read, 9 more expected\))\)"
+    with pytest.raises(UserError, match=reason), unpacked(str(tmp_path / "folder"), contents):
+        pass
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_server_that_does_not_answer_is_given_up(
+    archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.data.download.PATIENCE", 0.2)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        contents = downloadable(archives["cifar10"] / CIFAR, f"http://127.0.0.1:{silent.getsockname()[1]}/{CIFAR}")
+        with pytest.raises(UserError, match="timed out"), unpacked(str(tmp_path / "folder"), contents):
+            pass
+    assert list((tmp_path / "folder").iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written_is_one_line(archives: dict[str, Path], tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    contents = downloadable(archives["cifar10"] / CIFAR, "http://127.0.0.1/nowhere")
+    reason = r"file/cifar-10-python\.tar\.gz: there is no such file, and it could not be downloaded \("
+    with pytest.raises(UserError, match=reason), unpacked(str(tmp_path / "file"), contents):
+        pass
