@@ -3,6 +3,7 @@
 What only a built model can know is checked when it is built.
 """
 
+from itertools import product
 from typing import Any
 
 from pipeline.core import grid, params
@@ -14,10 +15,11 @@ from pipeline.core.params import PARAMS
 from pipeline.data.dataset import DATASETS
 from pipeline.data.plan import PlanSettings, check_transforms
 from pipeline.metrics.cose import StatisticsSettings
+from pipeline.metrics.scores import SIMILARITY
 from pipeline.metrics.similarity import SimilaritySettings
 from pipeline.models.build import check_architecture
 from pipeline.models.recipe import ModelSettings, TrainingSettings, check_checkpoints, check_own, read_recipe
-from pipeline.saliency.explanations import GRID, grid_file
+from pipeline.saliency.explanations import GRID, GridEntry, grid_file
 from pipeline.saliency.method import METHODS
 from stages.command import run
 
@@ -38,7 +40,7 @@ GATE = DATA / "gates" / "params.json"
 
 
 def main() -> None:
-    """Check every section against its type and every name against what exists, and write one file per map to make."""
+    """Check every section against its type and every name against what exists, and write the grid."""
     for section in params.sections():
         if section not in SECTIONS:
             raise unknown_name(str(PARAMS), "section", section, SECTIONS)
@@ -57,11 +59,25 @@ def main() -> None:
     cells = grid.cells()
     for name, cell in cells.items():
         _check_cell(name, cell, plan)
-    with whole(GRID) as draft:
-        for name, cell in cells.items():
-            for method in grid.methods():
-                write_json(draft / grid_file(name, method).relative_to(GRID), {"left_out": cell.without.get(method)})
+    _write_grid(cells)
     write_json(GATE, {"params.yaml": "checked"})
+
+
+def _write_grid(cells: dict[str, CellSettings]) -> None:
+    """Write what each stage of the grid hangs on into a file of its own.
+
+    DVC would read the whole of params.yaml for each of these stages, even where nothing is out of date.
+    """
+    seed = params.read("seed", params.Seed)
+    settings = {name: params.read(f"saliency.{name}", METHODS[name].settings) for name in grid.methods()}
+    with whole(GRID) as draft:
+        write_json(draft / SIMILARITY.relative_to(GRID), params.read("similarity", SimilaritySettings).model_dump())
+        for cell, method in product(cells, settings):
+            reason = cells[cell].without.get(method)
+            entry = GridEntry(left_out=reason, seed=seed, settings=settings[method].model_dump(mode="json"))
+            if reason is not None:
+                entry = GridEntry(left_out=reason, seed=None, settings={})
+            write_json(draft / grid_file(cell, method).relative_to(GRID), entry.model_dump())
 
 
 def _check_datasets() -> None:

@@ -1,13 +1,14 @@
 """Explain every row of a cell with one method."""
 
-from pipeline.core import params, tables
+from pipeline.core import tables
 from pipeline.core.batches import computed_by
+from pipeline.core.documents import as_document
 from pipeline.core.files import whole, write_json
 from pipeline.models.cell import cell_folder, first_images, read_cell
 from pipeline.models.load import load_states
 from pipeline.models.trained import model_folder
 from pipeline.saliency.explain import explain_rows
-from pipeline.saliency.explanations import ABOUT, INDEX, MAPS, explanations_folder, index_file, left_out
+from pipeline.saliency.explanations import ABOUT, INDEX, MAPS, explanations_folder, grid_file, index_file, read_grid
 from pipeline.saliency.method import METHODS
 from stages.command import run
 
@@ -15,23 +16,22 @@ from stages.command import run
 def main(cell: str, method: str) -> None:
     """Write a map for every row of the images that the method explains, of the class predicted there, and an index."""
     chosen = METHODS.find(method, "saliency")
-    settings = params.read(f"saliency.{method}", chosen.settings)
-    seed = params.read("seed", params.Seed)
+    entry, computer = read_grid(cell, method), None
     with whole(explanations_folder(cell, method)) as draft:
         draft.mkdir()
-        reason, computer = left_out(cell, method), None
-        if reason is None:
+        if entry.left_out is None:
+            settings = as_document(entry.settings, chosen.settings, grid_file(cell, method))
             known = read_cell(cell_folder(cell))
             states = load_states(known.network, model_folder(cell))
             index = explain_rows(
                 states, first_images(known.rows, settings.images), known.pictures,
                 lambda model, images, targets, seeds: chosen.explain(model, images, targets, settings, seeds),
-                values=chosen.values, storage=chosen.stored_as, at_once=chosen.cost(settings).at_once, seed=seed,
-                maps_path=draft / MAPS,
+                values=chosen.values, storage=chosen.stored_as, at_once=chosen.cost(settings).at_once,
+                seed=entry.seed or 0, maps_path=draft / MAPS,
             )  # fmt: skip
             tables.write(INDEX, index_file(draft), index)
             computer = computed_by(known.network.image_size, states.device)
-        write_json(draft / ABOUT, {"left_out": reason, "values": chosen.values, "computed_by": computer})
+        write_json(draft / ABOUT, {"left_out": entry.left_out, "values": chosen.values, "computed_by": computer})
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """Compare every map of a cell with its reference's."""
 
-from pipeline.core import params, tables
+from pipeline.core import tables
+from pipeline.core.documents import read_document
 from pipeline.core.files import whole, write_json
 from pipeline.metrics.map_pairs import explained, score_rows
-from pipeline.metrics.scores import SCORES, scores_file, scores_folder
+from pipeline.metrics.scores import SCORES, SIMILARITY, scores_file, scores_folder
 from pipeline.metrics.similarity import SimilaritySettings
 from pipeline.models.cell import cell_folder, read_rows
 from pipeline.saliency.explanations import ABOUT, INDEX, MAPS, explanations_folder, index_file, read_about
@@ -13,8 +14,8 @@ from stages.command import run
 
 def main(cell: str, method: str) -> None:
     """Write the similarities of a method's maps of a cell."""
-    settings = params.read("similarity", SimilaritySettings)
     folder = explanations_folder(cell, method)
+    settings = read_document(SIMILARITY, SimilaritySettings)
     about = read_about(folder)
     with whole(scores_folder(cell, method)) as draft:
         draft.mkdir()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
@@ -24,7 +24,11 @@ def read_document(file: Path, kind: type[Document]) -> Document:
     Raises:
         UserError: the file is missing, is not valid JSON, or does not fit; the message names the key and the value.
     """
-    content = read_json(file)
+    return as_document(read_json(file), kind, file)
+
+
+def as_document(content: Any, kind: type[Document], file: Path) -> Document:
+    """Return a part of what a JSON file holds; see `read_document`."""
     try:
         return kind.model_validate(content)
     except ValidationError as error:

@@ -77,11 +77,12 @@ def _scratch(path: Path) -> tuple[Path, int]:
     """Make a folder beside a path; return it with a lock that this process holds as long as it lives; see `sweep`."""
     while True:
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=SCRATCH, dir=path.parent))
-        lock = os.open(scratch, os.O_RDONLY)
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        if scratch.exists():  # unless another process swept it away before it was locked
-            return scratch, lock
-        os.close(lock)
+        with suppress(FileNotFoundError):  # another process may sweep it away before it is locked
+            lock = os.open(scratch, os.O_RDONLY)
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if scratch.exists():
+                return scratch, lock
+            os.close(lock)
 
 
 DEPTH = 3

@@ -9,8 +9,11 @@ from pipeline.core.names import checked, checked_cell
 from pipeline.core.tables import Column, Table
 from pipeline.data.prepared import PERTURBATION, PERTURBATION_RULES, ROW, TURN
 from pipeline.models.cell import LABEL, STATE
+from pipeline.saliency.explanations import GRID
 
 SIMILARITIES = ("ssim", "spearman")
+SIMILARITY = GRID / "similarity.json"
+"""File with the section ``similarity`` of params.yaml; check_params writes it."""
 
 SCORES = Table(
     "scores",

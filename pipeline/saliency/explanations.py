@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from pipeline.core.documents import read_document
 from pipeline.core.files import DATA
@@ -14,7 +15,7 @@ from pipeline.models.cell import STATE
 from pipeline.saliency.map_file import Values
 
 GRID = DATA / "grid"
-"""Folder with one file per cell and method; check_params writes it."""
+"""Folder with what check_params found in params.yaml: one file per cell and method, and how maps are compared."""
 MAPS = "maps.npy"
 ABOUT = "about.json"
 """What is said about all maps of a cell: the kind of their values, what computed them, or why there are none."""
@@ -47,19 +48,27 @@ def index_file(folder: Path) -> Path:
 
 
 def grid_file(cell: str, method: str) -> Path:
-    """Return the file that says whether a method explains a cell, and if not, why."""
+    """Return the file that says how a method explains a cell, or why it does not."""
     return GRID / checked_cell(cell) / f"{checked(method, 'method')}.json"
 
 
 class GridEntry(Settings):
-    """What `grid_file` holds: why a method does not explain a cell, or None where it does."""
+    """What `grid_file` holds: all of params.yaml that explaining a cell with a method hangs on.
+
+    Attributes:
+        left_out: why the method does not explain the cell; None where it does, and only then the others count.
+        seed: the user's.
+        settings: the method's.
+    """
 
     left_out: str | None
+    seed: int | None
+    settings: dict[str, Any]
 
 
-def left_out(cell: str, method: str) -> str | None:
-    """Return why a method does not explain a cell; None where it does."""
-    return read_document(grid_file(cell, method), GridEntry).left_out
+def read_grid(cell: str, method: str) -> GridEntry:
+    """Return how a method explains a cell; a file that is missing or does not fit is a `UserError`."""
+    return read_document(grid_file(cell, method), GridEntry)
 
 
 class ComputedBy(Settings):

@@ -56,12 +56,8 @@ def test_what_is_missing_stops_its_own_cells_alone(world: World) -> None:
     assert scored == {CELL}
 
 
-NAMES = ["$(touch broken)", "'; touch broken; '", "../x", "a\nb", "x" * 300]
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_name_that_is_unsafe_in_a_path_is_one_line(world: World, name: str) -> None:
-    done = world.stage("predict", "--cell", name, "--dataset", "pictures", check=False)
+def test_a_name_that_is_unsafe_in_a_path_is_one_line(world: World) -> None:
+    done = world.stage("predict", "--cell", "../x\ny", "--dataset", "pictures", check=False)
     assert done.returncode == 1
     assert done.stderr.startswith("error: params.yaml: found the cell name ")
     assert done.stderr.count("\n") == 1
@@ -69,8 +65,8 @@ def test_a_name_that_is_unsafe_in_a_path_is_one_line(world: World, name: str) ->
 
 def test_a_name_never_reaches_a_shell(tmp_path: Path) -> None:
     world = World(tmp_path)
-    params = world.params
-    params["cells"] = {name: params["cells"]["digits-resnet_mini"] for name in NAMES[:2]}
+    params, names = world.params, ("$(touch broken)", "'; touch broken; '")
+    params["cells"] = {name: params["cells"]["digits-resnet_mini"] for name in names}
     world.set(params)
     world.start_dvc()
     done = world.run("dvc", "repro", "--keep-going", check=False)

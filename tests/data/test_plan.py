@@ -53,6 +53,8 @@ def test_counts_are_the_papers(splits: pd.DataFrame) -> None:
     assert (drawn.size() == 6).all()
     assert (drawn.nunique() == 6).all()
     assert (variable["magnitude"] != 0).all()
+    of_image = drawn.agg(tuple).unstack()  # noqa: PD010
+    assert (of_image.nunique() == 10).all(), "every image has magnitudes of its own"
     reference = plan.set_index("row").loc[plan["reference"]]
     assert (reference["kind"] == "reference").all()
     assert (reference["image"].to_numpy() == plan["image"].to_numpy()).all()
