@@ -37,7 +37,7 @@ repro: setup $(if $(PROFILE),params)  ## run every stage that is out of date
 # One thread for each of the processes that share the tests out, a file at a time.
 .PHONY: test
 test: setup  ## run the tests
-	COSE_THREADS=1 OMP_NUM_THREADS=1 python -m pytest -n $$(nproc 2>/dev/null || echo 2) --dist loadfile
+	COSE_THREADS=1 OMP_NUM_THREADS=1 python -m pytest -n $$(nproc 2>/dev/null || echo 2) --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-full
 test-full: setup  ## run the tests of every model of the paper at its real size (about fifteen minutes)

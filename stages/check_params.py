@@ -35,6 +35,8 @@ SECTIONS: dict[str, Any] = {
     "statistics": StatisticsSettings,
 }
 """The top level of params.yaml."""
+KINDS = {"datasets": "data set", "models": "model", "training": "data set", "saliency": "method"}
+"""What the keys of a section are names of."""
 GATE = DATA / "gates" / "params.json"
 """What every other stage hangs on; it says the same whatever params.yaml holds, so that it reruns nothing."""
 
@@ -50,7 +52,7 @@ def main() -> None:
         if not params.names(section):
             raise UserError(f"{PARAMS}: {section}: found nothing; allowed: at least one entry")
         for name in params.names(section):
-            checked_cell(name) if section == "cells" else checked(name, section.removesuffix("s"))
+            checked_cell(name) if section == "cells" else checked(name, KINDS[section])
     plan = params.read("plan", PlanSettings)
     check_transforms(plan)
     _check_datasets()
@@ -111,7 +113,7 @@ def _check_methods(plan: PlanSettings) -> None:
 def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:
     for key, value, section in (("dataset", cell.dataset, "datasets"), ("model", cell.model, "models")):
         if value not in params.names(section):
-            raise unknown_name(f"{PARAMS}: cells.{name}.{key}", section.removesuffix("s"), value, params.names(section))
+            raise unknown_name(f"{PARAMS}: cells.{name}.{key}", KINDS[section], value, params.names(section))
     for method in cell.without:
         if method not in params.names("saliency"):
             raise unknown_name(f"{PARAMS}: cells.{name}.without", "method", method, params.names("saliency"))

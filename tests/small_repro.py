@@ -1,7 +1,7 @@
 """A small end-to-end run of the default grid under DVC, in a copy of the project: `python -m tests.small_repro`.
 
-Both data sets, both models, all methods; fewer cells, images and steps. It ends with an error when a stage fails, a second
-run does anything, or a method has no number in the table.
+Both data sets, both models, all methods; fewer cells, images and steps. It ends with an error when a stage fails, a
+second run does anything, or a method has no number in the table.
 """
 
 from __future__ import annotations

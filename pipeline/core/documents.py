@@ -35,6 +35,8 @@ def as_document(content: Any, kind: type[Document], file: Path) -> Document:
         first = error.errors(include_url=False)[0]
         key = ".".join(str(part) for part in first["loc"])
         where = f"{file}: {key}" if key else str(file)
+        if first["type"] == "missing":
+            raise UserError(f"{where}: missing; `dvc repro` makes it again") from None
         raise UserError(
             f"{where}: found {first['input']!r}; {first['msg'].lower()}; `dvc repro` makes it again"
         ) from None

@@ -47,7 +47,7 @@ def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, see
         dataset: its name, part of the names of the random streams.
 
     Returns:
-        The table ``plan`` (see `pipeline.core.tables`).
+        The table ``plan`` (see `pipeline.data.prepared`).
 
     Raises:
         UserError: a transform is unknown or listed twice, or more images or magnitudes are asked for than there are.

@@ -66,7 +66,7 @@ def test_a_name_that_is_unsafe_in_a_path_is_one_line(world: World) -> None:
 def test_a_name_never_reaches_a_shell(tmp_path: Path) -> None:
     world = World(tmp_path)
     params, names = world.params, ("$(touch broken)", "'; touch broken; '")
-    params["cells"] = {name: params["cells"]["digits-resnet_mini"] for name in names}
+    params["cells"] = dict.fromkeys(names, params["cells"]["digits-resnet_mini"])
     world.set(params)
     world.start_dvc()
     done = world.run("dvc", "repro", "--keep-going", check=False)

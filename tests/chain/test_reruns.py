@@ -54,7 +54,7 @@ NEW_TABLE = 'EXTRA = Table("extra", "A new table.", (ROW,), ("row",))\n\n\ndef s
 NEUTRAL = {
     "a comment": ("pipeline/models/classifier.py", r"class Classifier", "# Said by the way.\nclass Classifier"),
     "a docstring": ("pipeline/saliency/explain.py", r'"""Explain every row', '"""Explain each and every row'),
-    "another layout": ("pipeline/core/randomness.py", r"hashlib\.sha256\(text\)", "hashlib.sha256(\n        text,\n    )"),
+    "another layout": ("pipeline/core/randomness.py", r"sha256\(text\)", "sha256(\n        text,\n    )"),
     "a new table": ("pipeline/metrics/scores.py", r"def scores_folder", NEW_TABLE),
     "a new path": ("pipeline/results/summary.py", r"def summary_file", "def new_file() -> Path:\n"
                    '    """Return a new path."""\n    return DATA / "new"\n\n\ndef summary_file'),

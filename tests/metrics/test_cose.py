@@ -188,7 +188,9 @@ def test_the_images_drawn_first_are_resampled_as_in_the_whole_plan() -> None:
     # Where the maps are the same, so is the difference in every resample: zero.
     same = cose.mean_of(values, turns, None, weights).replicates
     within = frame["turn"].to_numpy() < 5
-    both = cose.mean_of(np.where(within, frame["ssim"].to_numpy(float), np.nan), frame["turn"].to_numpy(), None, weights)
+    both = cose.mean_of(
+        np.where(within, frame["ssim"].to_numpy(float), np.nan), frame["turn"].to_numpy(), None, weights
+    )
     np.testing.assert_allclose(both.replicates, same)
 
 
