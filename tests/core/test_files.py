@@ -48,7 +48,7 @@ class Shelf(Settings):
     ("content", "message"),
     [
         ({"papers": {"a": {"pages": "3"}}}, "papers.a.pages: found '3'; input should be a valid integer"),
-        ({"papers": {"a": {}}}, "papers.a.pages: found {}; field required"),
+        ({"papers": {"a": {}}}, "papers.a.pages: missing"),
         ({"papers": {}, "more": 1}, "more: found 1; extra inputs are not permitted"),
         ([1], "found [1]; input should be a valid dictionary or instance of Shelf"),
     ],
