@@ -18,7 +18,8 @@ from pipeline.metrics.cose import StatisticsSettings
 from pipeline.metrics.scores import SIMILARITY
 from pipeline.metrics.similarity import SimilaritySettings
 from pipeline.models.build import check_architecture
-from pipeline.models.recipe import ModelSettings, TrainingSettings, check_checkpoints, check_own, read_recipe
+from pipeline.models.recipe import ModelSettings, TrainingSettings, read_recipe
+from pipeline.models.recipe_checks import check_checkpoints, check_own
 from pipeline.saliency.explanations import GRID, GridEntry, grid_file
 from pipeline.saliency.method import METHODS
 from stages.command import run
@@ -59,8 +60,13 @@ def main() -> None:
     _check_models()
     _check_methods(plan)
     cells = grid.cells()
+    pairs: dict[tuple[str, str], str] = {}
     for name, cell in cells.items():
         _check_cell(name, cell, plan)
+        first = pairs.setdefault((cell.dataset, cell.model), name)
+        if first != name:
+            raise UserError(f"{PARAMS}: cells.{name}: found {cell.dataset} and {cell.model}, as in cells.{first}; "
+                            "allowed: each pair once")  # fmt: skip
     _write_grid(cells)
     write_json(GATE, {"params.yaml": "checked"})
 

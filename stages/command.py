@@ -9,15 +9,7 @@ from collections.abc import Callable
 from functools import partial
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import DATA, METRICS, sweep
-
-HELP = {
-    "cell": "name of a cell in params.yaml, such as digits-resnet_mini",
-    "dataset": "name of a data set in params.yaml",
-    "model": "name of a model in params.yaml",
-    "method": "name of a saliency method in params.yaml",
-    "name": "name of a profile, or default",
-}
+from pipeline.core.files import DATA, METRICS, remove_leftovers
 
 
 def run(stage: Callable[..., None], *names: str, tables: bool = False) -> None:
@@ -33,13 +25,13 @@ def run(stage: Callable[..., None], *names: str, tables: bool = False) -> None:
     """
     parser = argparse.ArgumentParser(description=stage.__doc__)
     for name in names:
-        parser.add_argument(f"--{name}", required=True, help=HELP[name])
+        parser.add_argument(f"--{name}", required=True, help=f"name of the {name}, as in params.yaml")
     arguments = vars(parser.parse_args())
     if tables:
         from pipeline.core import suites
 
         suites.prepare()
-    sweep(DATA, METRICS)
+    remove_leftovers(DATA, METRICS)
     guarded(partial(stage, **arguments))
 
 

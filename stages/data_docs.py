@@ -4,11 +4,11 @@ from itertools import product
 from pathlib import Path
 
 from pipeline.core import grid, params
-from pipeline.core.suites import build_docs
 from pipeline.core.tables import Table
 from pipeline.data.prepared import BOXES, PLAN, SPLITS, prepared_file
 from pipeline.metrics.scores import SCORES, scores_file, scores_folder
 from pipeline.models.cell import ROWS, cell_folder, rows_file
+from pipeline.results.data_docs import build_docs
 from pipeline.results.summary import COSE, TRANSFORM_MEANS, summary_file
 from pipeline.saliency.explanations import INDEX, explanations_folder, index_file
 from stages.command import run

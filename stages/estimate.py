@@ -11,6 +11,7 @@ from functools import partial
 from pipeline.core import grid, params
 from pipeline.core.batches import forget_memory
 from pipeline.core.device import device, threads
+from pipeline.core.profiles import use
 from pipeline.data.plan import PlanSettings, check_transforms, rows_per_image
 from pipeline.models.build import build, resolved
 from pipeline.models.network import Network
@@ -76,7 +77,7 @@ class Line:
 def main(profile: str | None) -> None:
     """Print a line for every cell, the sum, what else is stored, and what is needed and not here."""
     if profile:
-        params.use(profile)
+        use(profile)
     plan = params.read("plan", PlanSettings)
     check_transforms(plan)
     on = device()

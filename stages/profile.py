@@ -5,6 +5,7 @@ import subprocess
 from pipeline.core import params
 from pipeline.core.errors import UserError
 from pipeline.core.files import METRICS, whole
+from pipeline.core.profiles import PROFILES, profile_file, profiles
 from stages.command import run
 
 DEFAULT = "default"
@@ -14,11 +15,11 @@ DEFAULT = "default"
 def main(name: str) -> None:
     """Replace params.yaml by ``profiles/<name>.yaml``, unless it holds anything that is neither there nor committed."""
     committed = _committed()
-    known = {DEFAULT: committed} | {one: params.profile_file(one).read_bytes() for one in params.profiles()}
+    known = {DEFAULT: committed} | {one: profile_file(one).read_bytes() for one in profiles()}
     if params.PARAMS.exists() and params.PARAMS.read_bytes() not in known.values():
         raise UserError(f"{params.PARAMS}: found changes that are neither committed nor in a profile; commit them, "
-                        f"save them as {params.PROFILES}/<name>.yaml, or git restore {params.PARAMS}")  # fmt: skip
-    wanted = committed if name == DEFAULT else params.profile_file(name).read_bytes()
+                        f"save them as {PROFILES}/<name>.yaml, or git restore {params.PARAMS}")  # fmt: skip
+    wanted = committed if name == DEFAULT else profile_file(name).read_bytes()
     with whole(params.PARAMS) as draft:
         draft.write_bytes(wanted)
     print(f"{params.PARAMS}: now profile {name}; `dvc params diff` shows what changed, and "

@@ -1,4 +1,4 @@
-"""The one kind of error that a user can mend, and how its message is put together."""
+"""The one kind of error that the user can fix, and how its message is put together."""
 
 from __future__ import annotations
 

@@ -6,6 +6,7 @@ those paths are relative to the root of the repository, which is the working dir
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -28,7 +29,11 @@ METRICS = Path("metrics")
 """Small tables and numbers that are committed."""
 
 SCRATCH = ".tmp"
-"""How the name of a folder ends in which something is being written."""
+"""Suffix of a folder that is being written to."""
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+"""Numbers of the errors of a disk without room."""
 
 
 def package_file(module_file: str, relative: str) -> Path:
@@ -58,28 +63,49 @@ def whole(path: Path) -> Iterator[Path]:
 
     Yields:
         A path beside it to write to. When the block ends well it takes the place of ``path``; when it raises,
-        nothing is left behind. What a killed process leaves behind, `sweep` removes.
+        nothing is left behind. What a killed process leaves behind, `remove_leftovers` removes.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch, lock = _scratch(path)
     try:
-        draft = scratch / path.name
+        draft = scratch / "new" / path.name
+        draft.parent.mkdir()
         yield draft
-        if path.is_dir():
-            path.replace(scratch / "old")
-        draft.replace(path)
+        _put(draft, path, scratch / "previous")
+    except OSError as error:
+        if error.errno not in FULL:
+            raise
+        free = shutil.disk_usage(path.parent).free
+        raise UserError(f"{path}: the disk is full ({free / 1e9:.3g} GB are free); allowed: one with room") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         os.close(lock)
 
 
+def _put(draft: Path, path: Path, previous: Path) -> None:
+    """Put a draft in its place; what was there before comes back if that fails."""
+    if path.is_dir():
+        path.replace(previous)
+    try:
+        draft.replace(path)
+    except OSError:
+        if previous.exists():
+            previous.replace(path)
+        raise
+
+
+LOCK = "lock"
+"""File in a scratch folder that its process holds locked as long as it lives."""
+
+
 def _scratch(path: Path) -> tuple[Path, int]:
-    """Make a folder beside a path; return it with a lock that this process holds as long as it lives; see `sweep`."""
+    """Make a folder beside a path; return it with the descriptor of its lock."""
     while True:
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}-", suffix=SCRATCH, dir=path.parent))
-        with suppress(FileNotFoundError):  # another process may sweep it away before it is locked
-            lock = os.open(scratch, os.O_RDONLY)
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with suppress(FileNotFoundError):  # another process swept it away before it was locked
+            lock = os.open(scratch / LOCK, os.O_RDWR | os.O_CREAT)
+            with suppress(OSError):  # some network file systems have no locks
+                fcntl.flock(lock, fcntl.LOCK_EX)
             if scratch.exists():
                 return scratch, lock
             os.close(lock)
@@ -89,15 +115,17 @@ DEPTH = 3
 """Folders between `DATA` and the artifacts; pictures that a user unpacked may lie deeper, and are not searched."""
 
 
-def sweep(*roots: Path) -> None:
+def remove_leftovers(*roots: Path) -> None:
     """Remove what processes that were killed left half-written below some folders.
 
     A folder that a live process writes to is locked by it, and stays.
     """
     for root in roots:
         for scratch in (found for depth in range(DEPTH + 1) for found in root.glob("*/" * depth + f".*{SCRATCH}")):
+            if scratch.is_symlink() or not scratch.is_dir():
+                continue
             with suppress(OSError):  # locked, or another process was faster
-                lock = os.open(scratch, os.O_RDONLY | os.O_DIRECTORY)
+                lock = os.open(scratch / LOCK, os.O_RDWR | os.O_CREAT)
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     shutil.rmtree(scratch, ignore_errors=True)

@@ -15,11 +15,9 @@ from typing import Annotated, Any, get_args, get_origin
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Tag, TypeAdapter, ValidationError
 
-from pipeline.core.errors import UserError, nearest, unknown_name
+from pipeline.core.errors import UserError, nearest
 
 PARAMS = Path("params.yaml")
-PROFILES = Path("profiles")
-"""Folder of the profiles: each is a whole params.yaml under a name."""
 
 
 class Settings(BaseModel):
@@ -60,25 +58,6 @@ _Yaml12.add_implicit_resolver(
 _Yaml12.add_implicit_resolver(
     "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
 )
-
-
-def profiles() -> list[str]:
-    """Return the names of the profiles."""
-    return sorted(file.stem for file in PROFILES.glob("*.yaml"))
-
-
-def profile_file(name: str) -> Path:
-    """Return the file of a profile; an unknown name is a `UserError`."""
-    if name not in profiles():
-        raise unknown_name(str(PROFILES), "profile", name, ["default", *profiles()])
-    return PROFILES / f"{name}.yaml"
-
-
-def use(profile: str) -> None:
-    """Read a profile in the place of params.yaml from now on; nothing is written."""
-    global PARAMS
-    if profile != "default":
-        PARAMS = profile_file(profile)
 
 
 @cache

@@ -10,13 +10,12 @@ import os
 import threading
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
 from pipeline.core.errors import UserError
-from pipeline.core.tables import Column, Rule, Table, read
+from pipeline.core.tables import Column, Rule, Table
 
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when Great Expectations is imported
 
@@ -109,7 +108,7 @@ _made = threading.Lock()
 
 
 def _validator() -> Validator:
-    with _made:  # who comes while the first one is being made waits for it
+    with _made:  # others wait while the first one is made
         return _make_validator()
 
 
@@ -134,38 +133,3 @@ def describe(result: Any) -> str:
         else found
     )
     return f"{configuration.type}({shown}) fails; found {samples!r}"
-
-
-def build_docs(files: list[tuple[Table, Path]], folder: Path) -> Path:
-    """Validate tables and write Great Expectations' Data Docs, a site of static pages.
-
-    Args:
-        files: tables and where they lie.
-        folder: where to write; pages of the same tables are replaced.
-
-    Returns:
-        The first page.
-    """
-    import great_expectations as gx
-    from tqdm import tqdm
-
-    validator = Validator()
-    context = validator.context
-    context.add_data_docs_site(
-        "cose",
-        {
-            "class_name": "SiteBuilder",
-            "store_backend": {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(folder.resolve())},
-            "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
-        },
-    )
-    for table, path in tqdm(files, desc="data docs", unit="table", disable=None):
-        page = "-".join(path.with_suffix("").parts)  # names of pages may hold neither slashes nor dots
-        asset = validator.source.add_dataframe_asset(page)
-        batch = asset.add_batch_definition_whole_dataframe("all")
-        own = suite(table)
-        own.name = page
-        definition = gx.ValidationDefinition(name=page, data=batch, suite=context.suites.add(own))
-        context.validation_definitions.add(definition).run(batch_parameters={"dataframe": read(table, path)})
-    context.build_data_docs(site_names=["cose"])
-    return folder / "index.html"

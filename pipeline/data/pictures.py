@@ -73,7 +73,11 @@ def decode(
     chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
 
     def decoded(chunk: list[int]) -> Pixels:
-        return decode_images(read(IMAGES, table, chunk)["encoded"], side, crop_fraction, str(table), interpolation)
+        found = read(IMAGES, table, chunk).set_index("image")["encoded"]
+        absent = [image for image in chunk if image not in found.index]
+        if absent:
+            raise UserError(f"{table}: there is no image {absent[0]}; `dvc repro` makes it again")
+        return decode_images(found.loc[chunk], side, crop_fraction, str(table), interpolation)
 
     try:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(wanted), side, side, 3)}

@@ -30,6 +30,7 @@ import numpy.typing as npt
 import pandas as pd
 from pydantic import Field
 
+from pipeline.core.errors import UserError
 from pipeline.core.params import Fraction, Settings
 from pipeline.core.randomness import generator
 from pipeline.data.transforms import TRANSFORMS
@@ -204,9 +205,15 @@ def summarize(
         dataset: its name; cells of a dataset share their resamples.
 
     Returns:
-        One mapping per protocol and similarity, with the columns of the table ``cose`` but for the cell's names.
+        One mapping per protocol and similarity, with the columns of the table ``cose`` except the cell's names.
+
+    Raises:
+        UserError: the scores are of a larger plan.
     """
     of_row = scores["turn"].to_numpy()
+    if of_row.max() >= images:
+        raise UserError(f"scores of {dataset}: found an image with turn {of_row.max()}; allowed: less than {images} "
+                        "(plan.images); `dvc repro` makes them again")  # fmt: skip
     weights = resample(images, settings, seed, dataset)
     perturbation = np.where(scores["kind"] == "transform", scores["transform"], scores["kind"]).astype(str)
     strata = np.unique(perturbation, return_inverse=True)[1]

@@ -87,6 +87,14 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
     return CamLayer(chosen, found, side)  # type: ignore[arg-type]
 
 
+def runs(path: str, times: int) -> UserError:
+    """Return the error for a layer that does not run once in a forward pass."""
+    return UserError(
+        f"params.yaml: models: cam_layer: layer {path} runs {times} times in a forward pass; allowed: one that runs "
+        "once"
+    )
+
+
 def _features(network: nn.Module) -> dict[str, Any]:
     """Return what timm says of a network's last features: their module, channels and reduction."""
     info: Any = getattr(network, "feature_info", None) or [{}]
@@ -94,7 +102,7 @@ def _features(network: nn.Module) -> dict[str, Any]:
 
 
 def _output_shape(network: nn.Module, path: str, image_size: int) -> tuple[int, ...] | None:
-    """Return the shape of a layer's output for one image; None where it is no tensor or comes not once."""
+    """Return the shape of a layer's output for one image; None unless it is a tensor."""
     outputs: list[Any] = []
 
     def note(layer: nn.Module, inputs: Any, output: Any) -> None:
@@ -106,7 +114,9 @@ def _output_shape(network: nn.Module, path: str, image_size: int) -> tuple[int, 
             network(torch.zeros(1, 3, image_size, image_size))
     finally:
         handle.remove()
-    return tuple(outputs[0].shape) if len(outputs) == 1 and isinstance(outputs[0], torch.Tensor) else None
+    if len(outputs) != 1:
+        raise runs(path, len(outputs))
+    return tuple(outputs[0].shape) if isinstance(outputs[0], torch.Tensor) else None
 
 
 def _layout(shape: tuple[int, ...] | None, channels: int | None) -> Layout | None:

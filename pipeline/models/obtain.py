@@ -1,4 +1,4 @@
-"""Coming to the weights of every state of a cell's model: by training it, or from the user's own files."""
+"""Obtaining the weights of every state of a cell's model: by training it, or from the user's own files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.models.learner import Split
 from pipeline.models.network import Network
 from pipeline.models.recipe import FileWeights, ModelSettings, TrainingSettings
 from pipeline.models.state_names import RANDOM, TRAINED, checkpoint_epochs, state_name
-from pipeline.models.trained import BACKBONE, STATES, save_state
+from pipeline.models.trained import BACKBONE, STATES, save_state, state_file
 from pipeline.models.training import CURVE, train
 from pipeline.models.weights import load_own, load_pretrained
 
@@ -58,11 +58,6 @@ def obtain_states(
         curve = pd.DataFrame(columns=CURVE)
     write_json(folder / STATES, {"checkpoints": kept, "weights_from": origin})
     return classifier, curve
-
-
-def state_file(folder: Path, state: str) -> Path:
-    """Return the file of a state's weights."""
-    return folder / f"{state}.safetensors"
 
 
 def _train(

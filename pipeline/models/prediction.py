@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from pipeline.core.batches import batch_size
+from pipeline.core.batches import batches
 from pipeline.data.decode import Pixels
 from pipeline.models.classifier import Classifier
 from pipeline.models.state_names import RANDOM, TRAINED
@@ -49,9 +49,9 @@ def predict(states: States, rows: pd.DataFrame, pictures: Mapping[int, Pixels]) 
     """
 
     def scores(model: Classifier, images: torch.Tensor, positions: Positions) -> torch.Tensor:
-        chunks = images.split(batch_size(images.shape[-1], images.device))
+        parts = batches(len(images), images.shape[-1], images.device)
         with torch.inference_mode():
-            return torch.cat([model(chunk).softmax(dim=1) for chunk in chunks])
+            return torch.cat([model(images[part]).softmax(dim=1) for part in parts])
 
     prediction = np.zeros(len(rows), np.int64)
     probability = np.zeros(len(rows))

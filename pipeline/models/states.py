@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.models.classifier import Classifier
 from pipeline.models.fusion import fold, foldable, lay_out
-from pipeline.models.trained import load_state
+from pipeline.models.trained import load_state, state_file
 
 
 class States:
@@ -48,7 +48,7 @@ class States:
 
     def _load(self, state: str) -> Classifier:
         model = copy.deepcopy(self._model)
-        load_state(model, self._weights / f"{state}.safetensors")
+        load_state(model, state_file(self._weights, state))
         model.requires_grad_(False)
         fold(model, self._pairs)
         lay_out(model)

@@ -29,6 +29,11 @@ def model_folder(cell: str) -> Path:
     return DATA / "models" / checked_cell(cell)
 
 
+def state_file(folder: Path, state: str) -> Path:
+    """Return the file of a state's weights in a model's folder."""
+    return folder / f"{state}.safetensors"
+
+
 def save_state(model: Classifier, path: Path, names: Collection[str] | None = None) -> None:
     """Write weights of a model as safetensors, whole or not at all; all of them, or those of some names."""
     state = model.network.state_dict()
@@ -36,7 +41,10 @@ def save_state(model: Classifier, path: Path, names: Collection[str] | None = No
         name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if names is None or name in names
     }
     with whole(path) as draft:
-        save_file(chosen, draft)
+        try:
+            save_file(chosen, draft)
+        except SafetensorError as error:  # which is what a full disk raises there
+            raise UserError(f"{path}: could not be written ({error})") from None
 
 
 def load_state(model: Classifier, path: Path) -> None:
@@ -50,7 +58,7 @@ def load_state(model: Classifier, path: Path) -> None:
     """
     own = model.network.state_dict()
     state = read_state(path)
-    shared = path.with_name(f"{BACKBONE}.safetensors")
+    shared = state_file(path.parent, BACKBONE)
     if not own.keys() <= state.keys() and shared.exists():
         state = read_state(shared) | state
     for name in [*own, *state]:
@@ -88,7 +96,7 @@ class StatesFile(Settings):
     weights_from: dict[str, str | None]
 
 
-def read_states(folder: Path) -> dict[int, str]:
+def read_checkpoints(folder: Path) -> dict[int, str]:
     """Return the name of the state at each percent of the training; a file that does not fit is a `UserError`."""
     found = read_document(folder / STATES, StatesFile)
     return {int(percent): state for percent, state in found.checkpoints.items()}

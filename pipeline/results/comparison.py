@@ -1,7 +1,7 @@
 """Our numbers beside those of the paper: accuracies of the models, and COSE cell by cell.
 
-The published numbers are in percent and lie in ``pipeline/published``; a cell that is missing here is listed with the
-reason, never left out.
+The published numbers are in percent and lie in ``published`` beside this file; a cell that is missing here is listed
+with the reason, never left out.
 """
 
 from __future__ import annotations

@@ -140,21 +140,30 @@ def summarize_grid(
     return {COSE.name: COSE.from_lines(numbers), TRANSFORM_MEANS.name: TRANSFORM_MEANS.from_lines(means)}
 
 
-def mixed(cells: Iterable[str], methods: Sequence[str]) -> list[str]:
-    """Say in a line where the maps of the grid were not all computed alike, so that their rounding differs."""
+def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str]:
+    """Say in a line where the maps of the grid were not all computed alike, so that their rounding differs.
+
+    The images per evaluation follow from the image size, so they are compared within each data set.
+    """
     found: dict[ComputedBy, list[str]] = {}
-    for cell, method in product(cells, methods):
-        by = read_about(scores_folder(cell, method)).computed_by
+    sizes: dict[str, set[int]] = {}
+    for (name, cell), method in product(cells.items(), methods):
+        by = read_about(scores_folder(name, method)).computed_by
         if by is not None:
-            # The images per evaluation follow from the image size, so they differ between data sets anyway.
-            found.setdefault(by.model_copy(update={"batch": 0}), []).append(f"{cell}-{method}")
-    if len(found) < 2:
-        return []
-    kinds = "; ".join(
-        f"{by.device}, torch {by.torch}, {by.precision}: {len(of_kind)} (such as {of_kind[0]})"
-        for by, of_kind in sorted(found.items(), key=lambda item: -len(item[1]))
-    )
-    return [f"note: the table mixes maps that were computed differently: {kinds}"]
+            found.setdefault(by.model_copy(update={"batch": 0}), []).append(f"{name}-{method}")
+            sizes.setdefault(cell.dataset, set()).add(by.batch)
+    notes = []
+    if len(found) > 1:
+        kinds = "; ".join(
+            f"{by.device}, torch {by.torch}, {by.precision}: {len(of_kind)} (such as {of_kind[0]})"
+            for by, of_kind in sorted(found.items(), key=lambda item: -len(item[1]))
+        )
+        notes.append(f"note: the table mixes maps that were computed differently: {kinds}")
+    for dataset, batches in sizes.items():
+        if len(batches) > 1:
+            counts = ", ".join(map(str, sorted(batches)))
+            notes.append(f"note: maps of {dataset} were computed with different images per evaluation: {counts}")
+    return notes
 
 
 def leftovers(cells: Iterable[str]) -> list[str]:

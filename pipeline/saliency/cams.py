@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from pipeline.core.batches import batches
-from pipeline.core.errors import UserError
+from pipeline.models.cam_layer import runs
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.map_file import EPSILON
 from pipeline.saliency.method import Cost
@@ -32,8 +32,7 @@ def _activations(model: Classifier, images: torch.Tensor, targets: torch.Tensor)
         with torch.enable_grad():
             score = model(images).gather(1, targets[:, None]).sum()
         if len(kept) != 1:
-            raise UserError(f"params.yaml: models: cam_layer: layer {model.cam.path} runs {len(kept)} times in a "
-                            "forward pass; allowed: a layer that runs once")  # fmt: skip
+            raise runs(model.cam.path, len(kept))
         (gradient,) = torch.autograd.grad(score, kept[0])
     finally:
         handle.remove()

@@ -54,6 +54,8 @@ CASES: list[tuple[str, Any, str]] = [
     ("models.my-model", {"architecture": "resnet18"}, "found the model name 'my-model'; allowed: at most 100 letters"),
     ("saliency.li-me", {}, "found the method name 'li-me'; allowed: at most 100 letters"),
     ("training.digits", None, "training.digits: there is no such key"),
+    ("cells.twice", {"dataset": "digits", "model": "resnet_mini"},
+     "cells.twice: found digits and resnet_mini, as in cells.digits-resnet_mini; allowed: each pair once"),
     ("datasets.digits", None, "training: no data set is called 'digits' (known: shapes)"),
     (f"{MINI}.recipes", {"digit": {}}, f"{MINI}.recipes: no data set is called 'digit', did you mean 'digits'?"),
     (f"{MINI}.checkpoints", {"digit": {}}, f"{MINI}.checkpoints: no data set is called 'digit', did you mean"),

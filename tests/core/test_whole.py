@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import signal
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from pipeline.core.files import DATA, DEPTH, METRICS, sweep, whole
+from pipeline.core.errors import UserError
+from pipeline.core.files import DATA, DEPTH, METRICS, remove_leftovers, whole
 from pipeline.data.prepared import PLAN, prepared_file
 from pipeline.metrics.scores import scores_folder
 from pipeline.models.cell import cell_folder
@@ -35,7 +37,7 @@ def make_folder(draft: Path) -> None:
     (draft / "two").write_text("new")
 
 
-def fail(path: Path, make: Callable[[Path], object], error: type[BaseException] = RuntimeError) -> None:
+def fail(path: Path, make: Callable[[Path], object], error: type[BaseException] | BaseException = RuntimeError) -> None:
     with whole(path) as draft:
         make(draft)
         raise error
@@ -118,14 +120,14 @@ def test_what_a_killed_process_leaves_is_swept_and_what_a_live_one_writes_is_not
         killed.send_signal(signal.SIGKILL)
         assert killed.wait() == -signal.SIGKILL
         assert scratch[".killed"].is_dir(), "a killed process cleans up nothing"
-        sweep(tmp_path)
+        remove_leftovers(tmp_path)
         assert list((tmp_path / "deep").iterdir()) == [scratch[".live"]]
-        assert (scratch[".live"] / "live" / "part").read_text() == "half"
+        assert (scratch[".live"] / "new" / "live" / "part").read_text() == "half"
         live.communicate("")
         assert live.returncode == 0
     assert names(tmp_path / "deep") == ["live"]
     assert names(tmp_path / "deep" / "live") == ["part"]
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert names(tmp_path / "deep" / "live") == ["part"]
 
 
@@ -137,7 +139,7 @@ def test_sweeping_spares_everything_else(tmp_path: Path) -> None:
     (tmp_path / ".gone-1.tmp" / "part").write_text("half")
     (tmp_path / ".link.tmp").symlink_to(tmp_path / "mine.tmp")
     (tmp_path / "mine.tmp" / "part").write_text("mine")
-    sweep(tmp_path, tmp_path / "missing")
+    remove_leftovers(tmp_path, tmp_path / "missing")
     assert names(tmp_path) == [".hidden", ".link.tmp", ".note.tmp", "mine.tmp"]
     assert names(tmp_path / "mine.tmp") == ["part"]
 
@@ -145,7 +147,7 @@ def test_sweeping_spares_everything_else(tmp_path: Path) -> None:
 def test_two_roots_are_swept(tmp_path: Path) -> None:
     for root in ("a", "b"):
         (tmp_path / root / "deep" / ".x-1.tmp").mkdir(parents=True)
-    sweep(tmp_path / "a", tmp_path / "b")
+    remove_leftovers(tmp_path / "a", tmp_path / "b")
     assert [names(tmp_path / root / "deep") for root in ("a", "b")] == [[], []]
 
 
@@ -159,7 +161,9 @@ def test_a_scratch_folder_that_is_swept_away_at_once_is_made_again(
 
     def swept_away(*arguments: Any, **options: Any) -> Any:
         result = original(*arguments, **options)
-        made.append(str(arguments[0] if module is os else result))
+        if module is os and Path(arguments[0]).name != "lock":
+            return result  # what removing a folder opens
+        made.append(str(Path(arguments[0]).parent if module is os else result))
         if len(made) == 1:
             shutil.rmtree(made[0])
         return result
@@ -168,10 +172,45 @@ def test_a_scratch_folder_that_is_swept_away_at_once_is_made_again(
     with whole(tmp_path / "a.txt") as draft:
         monkeypatch.undo()
         draft.write_text("new")
-        sweep(tmp_path)
+        remove_leftovers(tmp_path)
     assert len(set(made)) == 2
     assert (tmp_path / "a.txt").read_text() == "new"
     assert names(tmp_path) == ["a.txt"]
+
+
+@pytest.mark.parametrize("name", ["old", "new", "previous", "lock"])
+def test_an_artifact_may_be_called_anything(name: str, tmp_path: Path) -> None:
+    for _ in range(2):
+        with whole(tmp_path / name) as draft:
+            make_folder(draft)
+    assert names(tmp_path) == [name]
+    assert names(tmp_path / name) == ["two"]
+
+
+def test_the_old_content_comes_back_when_the_new_cannot_be_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with whole(tmp_path / "a") as draft:
+        make_folder(draft)
+    original = Path.replace
+
+    def refuse(self: Path, target: Path) -> Path:
+        if self.parent.name == "new":
+            raise OSError(errno.EIO, "input/output error")
+        return original(self, target)
+
+    with pytest.raises(OSError, match="input/output error"), whole(tmp_path / "a") as draft:
+        draft.mkdir()
+        monkeypatch.setattr(Path, "replace", refuse)
+    monkeypatch.undo()
+    assert names(tmp_path) == ["a"]
+    assert names(tmp_path / "a") == ["two"]
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"a\.txt: the disk is full \(.* GB are free\); allowed: one with room$"):
+        fail(tmp_path / "a.txt", make_folder, OSError(errno.ENOSPC, "no space left on device"))
+    assert names(tmp_path) == []
 
 
 def test_whatever_stages_write_lies_where_it_is_swept() -> None:
@@ -188,5 +227,5 @@ def test_sweeping_does_not_go_deeper(tmp_path: Path) -> None:
     depths = {depth: tmp_path.joinpath(*"abcdefg"[:depth], ".x-1.tmp") for depth in range(6)}
     for folder in depths.values():
         folder.mkdir(parents=True)
-    sweep(tmp_path)
+    remove_leftovers(tmp_path)
     assert {depth for depth, folder in depths.items() if folder.exists()} == set(range(DEPTH + 1, 6))

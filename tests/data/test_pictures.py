@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.core.tables import write
+from pipeline.core.tables import read, write
 from pipeline.data.decode import decode_images, encode_png, fit, open_image
 from pipeline.data.pictures import CHUNK, Selection, decode, open_pictures
 from pipeline.data.prepared import IMAGES
@@ -51,6 +51,20 @@ def test_pictures_are_read_where_they_are_indexed(table: Path, file: BinaryIO) -
     assert len(selection) == 4
     np.testing.assert_array_equal(selection[np.array([2, 0])], PIXELS[[77, 149]])
     np.testing.assert_array_equal(selection[1:], PIXELS[[3, 77, 3]])
+
+
+def test_the_order_of_the_table_does_not_matter_and_a_missing_image_is_named(
+    table: Path, file: BinaryIO, tmp_path: Path
+) -> None:
+    frame = read(IMAGES, table)
+    turned = tmp_path / "turned.parquet"
+    write(IMAGES, turned, frame.iloc[::-1])
+    decoded = decode(turned, CHOSEN, SIDE, 1.0, "bilinear", file)
+    np.testing.assert_array_equal(decoded[77], PIXELS[77])
+    fewer = tmp_path / "fewer.parquet"
+    write(IMAGES, fewer, frame[frame["image"] != 77])
+    with pytest.raises(UserError, match=r"fewer\.parquet: there is no image 77; `dvc repro` makes it again"):
+        decode(fewer, CHOSEN, SIDE, 1.0, "bilinear", file)
 
 
 def test_a_file_of_pictures_is_numpys_and_opened_again(table: Path, file: BinaryIO) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from pipeline.core.errors import UserError
 from pipeline.core.tables import check
 from pipeline.metrics import cose
 from pipeline.metrics.cose import StatisticsSettings
@@ -192,6 +193,11 @@ def test_the_images_drawn_first_are_resampled_as_in_the_whole_plan() -> None:
         np.where(within, frame["ssim"].to_numpy(float), np.nan), frame["turn"].to_numpy(), None, weights
     )
     np.testing.assert_allclose(both.replicates, same)
+
+
+def test_scores_of_a_larger_plan_are_refused() -> None:
+    with pytest.raises(UserError, match=r"found an image with turn 11; allowed: less than 5 \(plan\.images\)"):
+        cose.summarize(random_scores(2), 5, STATISTICS, 0, "test")
 
 
 def test_more_resamples_or_images_keep_the_numbers() -> None:

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.core.errors import UserError
 from pipeline.models.state_names import checkpoint_epochs, state_name
-from pipeline.models.trained import STATES, load_state, read_states, save_state
+from pipeline.models.trained import STATES, load_state, read_checkpoints, save_state
 from tests.conftest import SIDE
 from tests.models.networks import small_resnet
 
@@ -76,7 +76,7 @@ def test_checkpoints_are_spaced_over_the_training() -> None:
 def test_states_come_back_by_percent(tmp_path: Path) -> None:
     said = {"checkpoints": {"5": "epoch_001", "10": "epoch_1002"}, "weights_from": {"trained": None}}
     (tmp_path / STATES).write_text(json.dumps(said))
-    assert read_states(tmp_path) == {5: "epoch_001", 10: "epoch_1002"}
+    assert read_checkpoints(tmp_path) == {5: "epoch_001", 10: "epoch_1002"}
 
 
 @pytest.mark.parametrize(
@@ -91,5 +91,5 @@ def test_states_come_back_by_percent(tmp_path: Path) -> None:
 def test_states_that_do_not_fit_are_one_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     (tmp_path / STATES).write_text(json.dumps({"checkpoints": {}, "weights_from": {}} | change))
     with pytest.raises(UserError, match=rf"states\.json: {message}.*; `dvc repro` makes it again") as caught:
-        read_states(tmp_path)
+        read_checkpoints(tmp_path)
     assert "\n" not in str(caught.value)

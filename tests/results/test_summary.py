@@ -86,16 +86,18 @@ def test_what_is_not_scored_may_be_left_out(grid: None) -> None:
         summarize_grid(missing, METHODS, 6, SETTINGS, 0)
 
 
-def test_a_table_that_mixes_devices_says_so(grid: None) -> None:
+def test_a_table_that_mixes_devices_or_batches_says_so(grid: None) -> None:
     assert mixed(CELLS, METHODS) == []
-    leave("digits-c", "grad_cam", 4, CPU | {"batch": 7})
-    assert mixed([*CELLS, "digits-c"], ["grad_cam"]) == [], "the batch follows from the image size"
-    leave("digits-d", "grad_cam", 4, CPU | {"device": "NVIDIA H100"})
-    (line,) = mixed([*CELLS, "digits-d"], ["grad_cam"])
+    leave("shapes-a", "grad_cam", 4, CPU | {"batch": 7})
+    shapes = CELLS | {"shapes-a": CellSettings(dataset="shapes", model="a")}
+    assert mixed(shapes, ["grad_cam"]) == [], "the batch follows from the image size"
+    leave("digits-d", "grad_cam", 4, CPU | {"device": "NVIDIA H100", "batch": 83})
+    device, batch = mixed(shapes | {"digits-d": CellSettings(dataset="digits", model="d")}, ["grad_cam"])
     said = "note: the table mixes maps that were computed differently: "
-    kinds = ["cpu, torch 2.14.1, float32: 2 (such as digits-a-grad_cam)",
+    kinds = ["cpu, torch 2.14.1, float32: 3 (such as digits-a-grad_cam)",
              "NVIDIA H100, torch 2.14.1, float32: 1 (such as digits-d-grad_cam)"]  # fmt: skip
-    assert line == said + "; ".join(kinds)
+    assert device == said + "; ".join(kinds)
+    assert batch == "note: maps of digits were computed with different images per evaluation: 41, 83"
 
 
 def test_metrics_of_no_cell_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
