@@ -31,7 +31,7 @@ def note(event, arguments):
         path = os.path.abspath(os.fsdecode(arguments[0]))
         flags = arguments[2] if isinstance(arguments[2], int) else 0
         writes = flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
-        if path.startswith(root) and not writes and not os.path.isdir(path):
+        if path.startswith(root) and not writes and os.path.isfile(path):
             read.add(path[len(root):])
     elif event == "cose.params":
         keys.add(arguments[0])
