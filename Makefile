@@ -31,7 +31,7 @@ params: setup  ## switch params.yaml to a profile: make params PROFILE=paper, an
 
 .PHONY: repro
 repro: setup $(if $(PROFILE),params)  ## run every stage that is out of date
-	dvc repro
+	python -m runner repro
 	@echo; echo "COSE in percent (metrics/table1.csv):"; cat metrics/table1.csv
 
 # One thread for each of the processes that share the tests out, a file at a time.

@@ -2,12 +2,15 @@
 
 The graph of dvc.yaml stands in a scratch folder with the profile's params.yaml. Stages that compute are replaced by
 commands that write a line, DVC's lock file is filled through its own functions, and then two things are timed: a
-`dvc repro` with nothing to do, and the difference that each further finished stage makes. No data is needed.
+`dvc repro` with nothing to do, and what each finished stage adds to that, with DVC's own command and with `runner`'s.
+No data is needed.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
+import os
 import re
 import resource
 import shutil
@@ -18,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-COPIED = ("pipeline", "stages", "requirements.lock", ".dvcignore", ".dvc/config")
+COPIED = ("pipeline", "runner", "stages", "requirements.lock", ".dvcignore", ".dvc/config")
 COMPUTED = r"python -m stages\.(prepare|train|predict|explain|score|aggregate)"
 STAND_IN = """\
 folder() { mkdir -p "$1" && echo "$2" > "$1/made.txt"; }
@@ -51,8 +54,11 @@ with repo.lock:
     for stages in by_file.values():
         stages[0].dvcfile.dump_stages(stages, update_pipeline=False)
 """
-FURTHER = 3
-"""Stages by which two timed runs differ."""
+COMMANDS: dict[str, tuple[list[str], int | None]] = {
+    "dvc repro": (["dvc", "repro"], 3),
+    "python -m runner repro": (["python", "-m", "runner", "repro"], None),
+}
+"""What is timed, and with how many stages: a few with DVC's own command, and one per cell with the other."""
 
 
 def main() -> None:
@@ -70,20 +76,21 @@ def main() -> None:
         print(f"{stages} stages, {lines:,} lines of dvc.lock")
         idle = [run(root, "dvc", "repro", "-q")[:2] for _ in range(arguments.repeats)]
         report("dvc repro with nothing to do", idle)
-        cells = [file.name for file in sorted((root / "data/grid").iterdir()) if file.is_dir()]
-        further = min(FURTHER, len(cells) - 1)
+        cells = [file.name for file in sorted((root / "data/grid/explain").iterdir())]
         text = (root / "params.yaml").read_text()
-        marginal = []
-        for number in range(arguments.repeats):
-            # Another number of samples each time, so that the stages have to run.
-            samples = re.sub(r"(  lime:\n(?:    .*\n)*?    samples: )\d+", rf"\g<1>{2000 + number}", text)
-            (root / "params.yaml").write_text(samples)
-            run(root, "dvc", "repro", "-q", "check_params")
-            one = run(root, "dvc", "repro", "-q", "-s", f"explain@{cells[0]}-lime")
-            more = run(root, "dvc", "repro", "-q", "-s", *(f"explain@{cell}-lime" for cell in cells[1 : further + 2]))
-            count = len(cells[1 : further + 2]) - 1
-            marginal.append(((more[0] - one[0]) / count, (more[1] - one[1]) / count))
-        report("each further finished stage", marginal)
+        samples = itertools.count(2000)
+        for name, (command, count) in COMMANDS.items():
+            targets = [f"explain@{cell}-lime" for cell in cells[:count]] if count else ["--glob", "explain@*-lime"]
+            each = []
+            for _ in range(arguments.repeats):
+                # Another number of samples each time, so that the stages have to run.
+                pattern = r"(  lime:\n(?:    .*\n)*?    samples: )\d+"
+                (root / "params.yaml").write_text(re.sub(pattern, rf"\g<1>{next(samples)}", text))
+                run(root, "dvc", "repro", "-q", "check_params")
+                busy, nothing = (run(root, *command, "-q", "-s", *targets) for _ in range(2))
+                ran = len(cells[:count])
+                each.append(((busy[0] - nothing[0]) / ran, (busy[1] - nothing[1]) / ran))
+            report(f"each finished stage with {name} ({ran} of them)", each)
 
 
 def build(root: Path, params: Path) -> None:
@@ -106,7 +113,9 @@ def build(root: Path, params: Path) -> None:
 def run(root: Path, *command: str) -> tuple[float, float, str]:
     """Run a command; return its wall-clock and CPU seconds and what it printed."""
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True)
+    # The environment's programs first, whether it is activated or not.
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ | {"PATH": path})
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"error: {' '.join(command[:3])}: exit {done.returncode}: {done.stderr[-500:]}")

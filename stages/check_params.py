@@ -8,7 +8,7 @@ from typing import Any
 
 from pipeline.core import grid, params
 from pipeline.core.errors import UserError, unknown_name
-from pipeline.core.files import DATA, whole, write_json
+from pipeline.core.files import DATA, GRID, whole, write_json
 from pipeline.core.grid import CellSettings
 from pipeline.core.names import checked, checked_cell
 from pipeline.core.params import PARAMS
@@ -18,9 +18,9 @@ from pipeline.metrics.cose import StatisticsSettings
 from pipeline.metrics.scores import SIMILARITY
 from pipeline.metrics.similarity import SimilaritySettings
 from pipeline.models.build import check_architecture
-from pipeline.models.recipe import ModelSettings, TrainingSettings, read_recipe
+from pipeline.models.recipe import ModelSettings, TrainEntry, TrainingSettings, read_recipe, train_entry_file
 from pipeline.models.recipe_checks import check_checkpoints, check_own
-from pipeline.saliency.explanations import GRID, GridEntry, grid_file
+from pipeline.saliency.explanations import ExplainEntry, explain_entry_file
 from pipeline.saliency.method import METHODS
 from stages.command import run
 
@@ -80,12 +80,26 @@ def _write_grid(cells: dict[str, CellSettings]) -> None:
     settings = {name: params.read(f"saliency.{name}", METHODS[name].settings) for name in grid.methods()}
     with whole(GRID) as draft:
         write_json(draft / SIMILARITY.relative_to(GRID), params.read("similarity", SimilaritySettings).model_dump())
+        for cell, names in cells.items():
+            train = _train_entry(seed, names.dataset, names.model)
+            write_json(draft / train_entry_file(cell).relative_to(GRID), train.model_dump(mode="json"))
         for cell, method in product(cells, settings):
             reason = cells[cell].without.get(method)
-            entry = GridEntry(left_out=reason, seed=seed, settings=settings[method].model_dump(mode="json"))
+            explain = ExplainEntry(left_out=reason, seed=seed, settings=settings[method].model_dump(mode="json"))
             if reason is not None:
-                entry = GridEntry(left_out=reason, seed=None, settings={})
-            write_json(draft / grid_file(cell, method).relative_to(GRID), entry.model_dump())
+                explain = ExplainEntry(left_out=reason, seed=None, settings={})
+            write_json(draft / explain_entry_file(cell, method).relative_to(GRID), explain.model_dump())
+
+
+def _train_entry(seed: int, dataset: str, model: str) -> TrainEntry:
+    settings = params.read(f"models.{model}", ModelSettings)
+    own = {name: files for name, files in settings.checkpoints.items() if name == dataset}
+    return TrainEntry(
+        seed=seed, dataset=dataset, model=model, recipe=read_recipe(dataset, settings, model),
+        image_size=params.read(f"datasets.{dataset}.image_size", params.ImageSize),
+        settings=settings.model_copy(update={"recipes": {}, "checkpoints": own}),
+        checkpoints=params.read("plan.checkpoints", params.Percents),
+    )  # fmt: skip
 
 
 def _check_datasets() -> None:

@@ -1,14 +1,24 @@
 """Explain every row of a cell with one method."""
 
 from pipeline.core import tables
-from pipeline.core.batches import computed_by
+from pipeline.core.batches import batch_size
+from pipeline.core.computed_by import ComputedBy
 from pipeline.core.documents import as_document
 from pipeline.core.files import whole, write_json
 from pipeline.models.cell import cell_folder, first_images, read_cell
 from pipeline.models.load import load_states
 from pipeline.models.trained import model_folder
 from pipeline.saliency.explain import explain_rows
-from pipeline.saliency.explanations import ABOUT, INDEX, MAPS, explanations_folder, grid_file, index_file, read_grid
+from pipeline.saliency.explanations import (
+    ABOUT,
+    INDEX,
+    MAPS,
+    About,
+    explain_entry_file,
+    explanations_folder,
+    index_file,
+    read_explain_entry,
+)
 from pipeline.saliency.method import METHODS
 from stages.command import run
 
@@ -16,11 +26,12 @@ from stages.command import run
 def main(cell: str, method: str) -> None:
     """Write a map for every row of the images that the method explains, of the class predicted there, and an index."""
     chosen = METHODS.find(method, "saliency")
-    entry, computer = read_grid(cell, method), None
+    entry = read_explain_entry(cell, method)
+    about = About(left_out=entry.left_out, values=chosen.values, computed_by={})
     with whole(explanations_folder(cell, method)) as draft:
         draft.mkdir()
         if entry.left_out is None:
-            settings = as_document(entry.settings, chosen.settings, grid_file(cell, method))
+            settings = as_document(entry.settings, chosen.settings, explain_entry_file(cell, method))
             known = read_cell(cell_folder(cell))
             states = load_states(known.network, model_folder(cell))
             index = explain_rows(
@@ -30,8 +41,13 @@ def main(cell: str, method: str) -> None:
                 seed=entry.seed or 0, maps_path=draft / MAPS,
             )  # fmt: skip
             tables.write(INDEX, index_file(draft), index)
-            computer = computed_by(known.network.image_size, states.device)
-        write_json(draft / ABOUT, {"left_out": entry.left_out, "values": chosen.values, "computed_by": computer})
+            batch = batch_size(known.network.image_size, states.device)
+            about = About(
+                left_out=None, values=chosen.values,
+                computed_by={"train": known.computed_by.train, "predict": known.computed_by.predict,
+                             "explain": ComputedBy.here(states.device, batch)},
+            )  # fmt: skip
+        write_json(draft / ABOUT, about.model_dump())
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
 """Put all that explaining a cell needs into its folder: rows with predictions, pictures, the network."""
 
 from pipeline.core import tables
-from pipeline.core.files import whole
+from pipeline.core.batches import batch_size
+from pipeline.core.computed_by import ComputedBy
+from pipeline.core.files import whole, write_json
 from pipeline.data import pictures
 from pipeline.data.prepared import IMAGES, PLAN, SPLITS, prepared_file
-from pipeline.models.cell import PICTURES, ROWS, cell_folder, rows_file
+from pipeline.models.cell import COMPUTED_BY, PICTURES, ROWS, CellComputedBy, cell_folder, rows_file
 from pipeline.models.load import load_states
 from pipeline.models.network import Network
 from pipeline.models.prediction import predict, rows_of
-from pipeline.models.trained import model_folder, read_checkpoints
+from pipeline.models.trained import model_folder, read_checkpoints, read_states_file
 from stages.command import run
 
 
@@ -24,8 +26,12 @@ def main(cell: str, dataset: str) -> None:
         with (draft / PICTURES).open("w+b") as file:
             table = prepared_file(dataset, IMAGES)
             decoded = pictures.decode(table, rows["image"], network.image_size, *network.fitting, file)
-            tables.write(ROWS, rows_file(draft), predict(load_states(network, weights), rows, decoded))
+            states = load_states(network, weights)
+            tables.write(ROWS, rows_file(draft), predict(states, rows, decoded))
         network.write(draft)
+        computer = ComputedBy.here(states.device, batch_size(network.image_size, states.device))
+        said = CellComputedBy(train=read_states_file(weights).computed_by, predict=computer)
+        write_json(draft / COMPUTED_BY, said.model_dump())
 
 
 if __name__ == "__main__":

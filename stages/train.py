@@ -4,7 +4,7 @@ import tempfile
 
 import numpy as np
 
-from pipeline.core import params, tables
+from pipeline.core import tables
 from pipeline.core.files import whole, write_csv, write_json
 from pipeline.core.randomness import stream_seed
 from pipeline.data.pictures import Selection, decode
@@ -13,22 +13,20 @@ from pipeline.models.build import resolved
 from pipeline.models.learner import Split, evaluate
 from pipeline.models.network import Network
 from pipeline.models.obtain import obtain_states
-from pipeline.models.recipe import ModelSettings, read_recipe
+from pipeline.models.recipe import read_train_entry
 from pipeline.models.trained import model_folder
 from pipeline.models.training_metrics import training_curve_file, training_metrics_file
 from stages.command import run
 
 
-def main(cell: str, dataset: str, model: str) -> None:
+def main(cell: str) -> None:
     """Keep the weights of every state, and write accuracies and losses."""
-    seed = stream_seed(params.read("seed", params.Seed), dataset, model)
-    settings = params.read(f"models.{model}", ModelSettings)
-    recipe = read_recipe(dataset, settings, model)
-    percents = params.read("plan.checkpoints", params.Percents)
+    entry = read_train_entry(cell)
+    dataset, model, settings, size = entry.dataset, entry.model, entry.settings, entry.image_size
+    seed = stream_seed(entry.seed, dataset, model)
     splits = tables.read(SPLITS, prepared_file(dataset, SPLITS))
-    size = params.read(f"datasets.{dataset}.image_size", params.ImageSize)
     network = Network(settings=resolved(settings.network()), classes=int(splits["label"].max()) + 1, image_size=size,
-                      head=recipe.head)  # fmt: skip
+                      head=entry.recipe.head)  # fmt: skip
     needed = splits[splits["split"] != "train"] if dataset in settings.checkpoints else splits
     with tempfile.TemporaryFile() as file, whole(model_folder(cell)) as draft:
         table = prepared_file(dataset, IMAGES)
@@ -38,7 +36,7 @@ def main(cell: str, dataset: str, model: str) -> None:
             for name, rows in needed.groupby("split")
         }
         classifier, curve = obtain_states(
-            draft, network, model, dataset, settings, recipe, percents, parts, seed
+            draft, network, model, dataset, settings, entry.recipe, entry.checkpoints, parts, seed
         )  # fmt: skip
         accuracy = {name: round(evaluate(classifier, parts[name])[1], 4) for name in ("validation", "test")}
         metrics = {f"{name}_accuracy": value for name, value in accuracy.items()}
@@ -47,4 +45,4 @@ def main(cell: str, dataset: str, model: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "cell", "dataset", "model")
+    run(main, "cell")

@@ -101,20 +101,3 @@ def with_smaller_batches(work: Callable[[], Result], image_size: int, on: torch.
             import torch
 
             torch.cuda.empty_cache()
-
-
-def computed_by(image_size: int, on: torch.device) -> dict[str, str | int]:
-    """Return what rounding depends on, to be kept with what was computed.
-
-    Args:
-        image_size: side of the images in pixels.
-        on: the device.
-
-    Returns:
-        The device, torch's version, the precision and the images per evaluation (as memory allowed in the end).
-    """
-    import torch
-
-    name = torch.cuda.get_device_name(on) if on.type == "cuda" else on.type
-    return {"device": name, "torch": torch.__version__.partition("+")[0], "precision": "float32",
-            "batch": batch_size(image_size, on)}  # fmt: skip

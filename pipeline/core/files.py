@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 DATA = Path("data")
 """Everything that the stages compute and DVC keeps."""
+GRID = DATA / "grid"
+"""What check_params found in params.yaml for the stages of the grid, in a file for each or for all that share it."""
 METRICS = Path("metrics")
 """Small tables and numbers that are committed."""
 

@@ -4,15 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.core.files import DATA
+from pipeline.core.files import DATA, GRID
 from pipeline.core.names import checked, checked_cell
 from pipeline.core.tables import Column, Table
 from pipeline.data.prepared import PERTURBATION, PERTURBATION_RULES, ROW, TURN
 from pipeline.models.cell import LABEL, STATE
-from pipeline.saliency.explanations import GRID
 
 SIMILARITIES = ("ssim", "spearman")
-SIMILARITY = GRID / "similarity.json"
+SIMILARITY = GRID / "score.json"
 """File with the section ``similarity`` of params.yaml; check_params writes it."""
 
 SCORES = Table(

@@ -11,8 +11,11 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.core.computed_by import ComputedBy
+from pipeline.core.documents import read_document
 from pipeline.core.files import DATA
 from pipeline.core.names import checked_cell
+from pipeline.core.params import Settings
 from pipeline.core.tables import Column, Table, read
 from pipeline.data.pictures import Pictures, open_pictures
 from pipeline.data.prepared import PERTURBATION, PERTURBATION_RULES, REFERENCE, REFERENCE_RULES, ROW, TURN
@@ -20,6 +23,8 @@ from pipeline.models.network import Network
 from pipeline.models.state_names import STATE_PATTERN
 
 PICTURES = "pictures.npy"
+COMPUTED_BY = "computed_by.json"
+"""File with a `CellComputedBy`."""
 STATE = Column("state", "string", "`trained`, `random` or `epoch_NNN`", pattern=STATE_PATTERN)
 LABEL = Column("label", "int64", "true class of the image", minimum=0)
 
@@ -52,6 +57,18 @@ def rows_file(folder: Path) -> Path:
     return folder / f"{ROWS.name}.parquet"
 
 
+class CellComputedBy(Settings):
+    """What computed a cell.
+
+    Attributes:
+        train: what trained the model; None for weights of the user's.
+        predict: what made the predictions.
+    """
+
+    train: ComputedBy | None
+    predict: ComputedBy
+
+
 @dataclass(frozen=True)
 class Cell:
     """What a cell's folder holds.
@@ -60,11 +77,13 @@ class Cell:
         rows: the table `ROWS`.
         pictures: by the number of their image.
         network: how the network is built.
+        computed_by: what computed the predictions and the model's weights.
     """
 
     rows: pd.DataFrame
     pictures: Pictures
     network: Network
+    computed_by: CellComputedBy
 
 
 def read_rows(folder: Path) -> tuple[pd.DataFrame, Network]:
@@ -75,7 +94,8 @@ def read_rows(folder: Path) -> tuple[pd.DataFrame, Network]:
 def read_cell(folder: Path) -> Cell:
     """Read a cell; what is missing or does not fit is a `UserError`."""
     rows, network = read_rows(folder)
-    return Cell(rows, open_pictures(folder / PICTURES, rows["image"], network.image_size), network)
+    pictures = open_pictures(folder / PICTURES, rows["image"], network.image_size)
+    return Cell(rows, pictures, network, read_document(folder / COMPUTED_BY, CellComputedBy))
 
 
 def first_images(rows: pd.DataFrame, images: int | str) -> pd.DataFrame:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.core.computed_by import ComputedBy
 from pipeline.core.device import device
 from pipeline.core.files import write_json
 from pipeline.core.randomness import stream_seed
@@ -15,7 +16,7 @@ from pipeline.models.learner import Split
 from pipeline.models.network import Network
 from pipeline.models.recipe import FileWeights, ModelSettings, TrainingSettings
 from pipeline.models.state_names import RANDOM, TRAINED, checkpoint_epochs, state_name
-from pipeline.models.trained import BACKBONE, STATES, save_state, state_file
+from pipeline.models.trained import BACKBONE, STATES, StatesFile, save_state, state_file
 from pipeline.models.training import CURVE, train
 from pipeline.models.weights import load_own, load_pretrained
 
@@ -49,14 +50,18 @@ def obtain_states(
     classifier = build(network, stream_seed(seed, TRAINED))
     kept = {percent: state_name(epoch) for percent, epoch in checkpoint_epochs(percents, recipe.epochs).items()}
     own = settings.checkpoints.get(dataset)
+    computer = None
     if own is None:
         origin = {TRAINED: load_pretrained(classifier, settings, network.image_size, model)}
         curve = _train(folder, classifier, recipe, parts, set(kept.values()), seed)
+        computer = ComputedBy.here(device(), recipe.batch_size, recipe.precision)
     else:
         origin = _take(folder, classifier, own, f"params.yaml: models.{model}.checkpoints.{dataset}")
         kept = {percent: state for percent, state in kept.items() if state in own}
         curve = pd.DataFrame(columns=CURVE)
-    write_json(folder / STATES, {"checkpoints": kept, "weights_from": origin})
+    checkpoints = {str(percent): state for percent, state in kept.items()}
+    said = StatesFile(checkpoints=checkpoints, weights_from=origin, computed_by=computer)
+    write_json(folder / STATES, said.model_dump())
     return classifier, curve
 
 

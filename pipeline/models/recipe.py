@@ -6,13 +6,17 @@ timm says about the architecture wherever timm says something.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, StrictBool, Tag
 
 from pipeline.core import params
+from pipeline.core.documents import read_document
 from pipeline.core.errors import UserError
-from pipeline.core.params import Count, Fraction, Positive, Settings, Strings
+from pipeline.core.files import GRID
+from pipeline.core.names import checked_cell
+from pipeline.core.params import Count, Fraction, ImageSize, Percents, Positive, Seed, Settings, Strings
 from pipeline.models.network import NetworkSettings, Widths
 
 Epochs = Annotated[int, Field(ge=1)]
@@ -131,3 +135,35 @@ def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettin
         f"training.{dataset}", TrainingSettings, params.read(f"training.{dataset}", dict)
     )
     return params.check(where, TrainingSettings, settings.model_dump() | own) if own else settings
+
+
+class TrainEntry(Settings):
+    """What `train_entry_file` holds: all of params.yaml that training a cell's model hangs on.
+
+    Attributes:
+        seed: the user's.
+        dataset: name of the cell's dataset.
+        image_size: of that dataset.
+        model: name of the cell's model.
+        settings: the model's, with what they say of other datasets left out.
+        recipe: how the model is trained on that dataset.
+        checkpoints: percents of the training after which checkpoints are taken.
+    """
+
+    seed: Seed
+    dataset: str
+    image_size: ImageSize
+    model: str
+    settings: ModelSettings
+    recipe: TrainingSettings
+    checkpoints: Percents
+
+
+def train_entry_file(cell: str) -> Path:
+    """Return the file that says how a cell's model comes to its weights."""
+    return GRID / "train" / f"{checked_cell(cell)}.json"
+
+
+def read_train_entry(cell: str) -> TrainEntry:
+    """Return how a cell's model comes to its weights; a file that is missing or does not fit is a `UserError`."""
+    return read_document(train_entry_file(cell), TrainEntry)

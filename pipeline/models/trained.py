@@ -11,6 +11,7 @@ from pydantic import Field
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
+from pipeline.core.computed_by import ComputedBy
 from pipeline.core.documents import read_document
 from pipeline.core.errors import UserError
 from pipeline.core.files import DATA, whole
@@ -90,13 +91,19 @@ class StatesFile(Settings):
     Attributes:
         checkpoints: name of the state at each percent of the training.
         weights_from: where the weights of a state are from; None for fresh ones.
+        computed_by: what trained them; None where they are the user's own.
     """
 
     checkpoints: dict[Annotated[str, Field(pattern=r"^[1-9]\d?$")], Annotated[str, Field(pattern=r"^epoch_\d{3,}$")]]
     weights_from: dict[str, str | None]
+    computed_by: ComputedBy | None
+
+
+def read_states_file(folder: Path) -> StatesFile:
+    """Return what is said about a model's states; a file that is missing or does not fit is a `UserError`."""
+    return read_document(folder / STATES, StatesFile)
 
 
 def read_checkpoints(folder: Path) -> dict[int, str]:
     """Return the name of the state at each percent of the training; a file that does not fit is a `UserError`."""
-    found = read_document(folder / STATES, StatesFile)
-    return {int(percent): state for percent, state in found.checkpoints.items()}
+    return {int(percent): state for percent, state in read_states_file(folder).checkpoints.items()}

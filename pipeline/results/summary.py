@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from pipeline.core.computed_by import ComputedBy
 from pipeline.core.files import DATA
 from pipeline.core.grid import CellSettings
 from pipeline.core.params import PARAMS
@@ -16,7 +17,7 @@ from pipeline.core.tables import Column, Table, at_least, read
 from pipeline.metrics.cose import GROUPS, PROTOCOLS, StatisticsSettings, by_perturbation, summarize
 from pipeline.metrics.scores import SCORES, SIMILARITIES, scores_file, scores_folder
 from pipeline.models.training_metrics import FOLDER, training_curve_file, training_metrics_file
-from pipeline.saliency.explanations import ComputedBy, read_about
+from pipeline.saliency.explanations import Computing, read_about
 
 
 def _interval(name: str, meaning: str) -> tuple[Column, ...]:
@@ -140,29 +141,43 @@ def summarize_grid(
     return {COSE.name: COSE.from_lines(numbers), TRANSFORM_MEANS.name: TRANSFORM_MEANS.from_lines(means)}
 
 
-def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str]:
-    """Say in a line where the maps of the grid were not all computed alike, so that their rounding differs.
+COMPUTED: dict[Computing, str] = {"train": "networks", "predict": "predictions", "explain": "maps"}
+"""What the stages that differ between computers compute."""
 
-    The images per evaluation follow from the image size, so they are compared within each data set.
+
+def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str]:
+    """Say, one line each, where networks, predictions or maps of the grid were not all computed alike.
+
+    Their rounding then differs. Images per evaluation follow from the image size, so they are compared within each
+    data set; those of a training step are a setting, and are not compared.
     """
-    found: dict[ComputedBy, list[str]] = {}
-    sizes: dict[str, set[int]] = {}
-    for (name, cell), method in product(cells.items(), methods):
-        by = read_about(scores_folder(name, method)).computed_by
-        if by is not None:
-            found.setdefault(by.model_copy(update={"batch": 0}), []).append(f"{name}-{method}")
-            sizes.setdefault(cell.dataset, set()).add(by.batch)
+    by_pair = {
+        (name, method): read_about(scores_folder(name, method)).computed_by for name, method in product(cells, methods)
+    }
     notes = []
-    if len(found) > 1:
-        kinds = "; ".join(
-            f"{by.device}, torch {by.torch}, {by.precision}: {len(of_kind)} (such as {of_kind[0]})"
-            for by, of_kind in sorted(found.items(), key=lambda item: -len(item[1]))
-        )
-        notes.append(f"note: the table mixes maps that were computed differently: {kinds}")
-    for dataset, batches in sizes.items():
-        if len(batches) > 1:
-            counts = ", ".join(map(str, sorted(batches)))
-            notes.append(f"note: maps of {dataset} were computed with different images per evaluation: {counts}")
+    for stage, computed in COMPUTED.items():
+        found: dict[ComputedBy, list[str]] = {}
+        sizes: dict[str, set[int]] = {}
+        for (name, method), stages in by_pair.items():
+            by = stages.get(stage)
+            if by is None:
+                continue
+            one = f"{name}-{method}" if stage == "explain" else name
+            alike = found.setdefault(by.model_copy(update={"batch": 0}), [])
+            if one not in alike:
+                alike.append(one)
+            sizes.setdefault(cells[name].dataset, set()).add(by.batch)
+        if len(found) > 1:
+            kinds = "; ".join(
+                f"{by.device}, torch {by.torch}, {by.precision}: {len(alike)} (such as {alike[0]})"
+                for by, alike in sorted(found.items(), key=lambda item: -len(item[1]))
+            )
+            notes.append(f"note: the table mixes {computed} that were computed differently: {kinds}")
+        for dataset, batches in sizes.items():
+            if len(batches) > 1 and stage != "train":
+                counts = ", ".join(map(str, sorted(batches)))
+                notes.append(f"note: {computed} of {dataset} were computed with different images per evaluation: "
+                             f"{counts}")  # fmt: skip
     return notes
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from pipeline.core.computed_by import ComputedBy
 from pipeline.core.documents import read_document
-from pipeline.core.files import DATA
+from pipeline.core.files import DATA, GRID
 from pipeline.core.names import checked, checked_cell
 from pipeline.core.params import Settings
 from pipeline.core.tables import Column, Table, at_least
@@ -14,8 +15,6 @@ from pipeline.data.prepared import ROW
 from pipeline.models.cell import STATE
 from pipeline.saliency.map_file import Values
 
-GRID = DATA / "grid"
-"""Folder with what check_params found in params.yaml: one file per cell and method, and how maps are compared."""
 MAPS = "maps.npy"
 ABOUT = "about.json"
 """What is said about all maps of a cell: the kind of their values, what computed them, or why there are none."""
@@ -47,13 +46,13 @@ def index_file(folder: Path) -> Path:
     return folder / f"{INDEX.name}.parquet"
 
 
-def grid_file(cell: str, method: str) -> Path:
+def explain_entry_file(cell: str, method: str) -> Path:
     """Return the file that says how a method explains a cell, or why it does not."""
-    return GRID / checked_cell(cell) / f"{checked(method, 'method')}.json"
+    return GRID / "explain" / checked_cell(cell) / f"{checked(method, 'method')}.json"
 
 
-class GridEntry(Settings):
-    """What `grid_file` holds: all of params.yaml that explaining a cell with a method hangs on.
+class ExplainEntry(Settings):
+    """What `explain_entry_file` holds: all of params.yaml that explaining a cell with a method hangs on.
 
     Attributes:
         left_out: why the method does not explain the cell; None where it does, and only then the others count.
@@ -66,18 +65,13 @@ class GridEntry(Settings):
     settings: dict[str, Any]
 
 
-def read_grid(cell: str, method: str) -> GridEntry:
+def read_explain_entry(cell: str, method: str) -> ExplainEntry:
     """Return how a method explains a cell; a file that is missing or does not fit is a `UserError`."""
-    return read_document(grid_file(cell, method), GridEntry)
+    return read_document(explain_entry_file(cell, method), ExplainEntry)
 
 
-class ComputedBy(Settings):
-    """What the rounding of a cell's maps depends on; see `pipeline.core.batches.computed_by`."""
-
-    device: str
-    torch: str
-    precision: str
-    batch: int
+Computing = Literal["train", "predict", "explain"]
+"""A stage whose results depend on what computed them."""
 
 
 class About(Settings):
@@ -86,12 +80,13 @@ class About(Settings):
     Attributes:
         left_out: why there are no maps; None where there are.
         values: what kind of values they have.
-        computed_by: what computed them; None where nothing did.
+        computed_by: what computed them, and what they were computed from, by stage; None for weights of the user's,
+            and empty where there are no maps.
     """
 
     left_out: str | None
     values: Values
-    computed_by: ComputedBy | None
+    computed_by: dict[Computing, ComputedBy | None]
 
 
 def read_about(folder: Path) -> About:

@@ -73,7 +73,9 @@ def test_first_run_makes_everything(world: World) -> None:
     assert set(index["state"]) == {"trained", "random", "epoch_001", "epoch_005"}
     about = json.loads((folder / "about.json").read_text())
     assert about["values"] == "ternary"
-    assert set(about["computed_by"]) == {"device", "torch", "precision", "batch"}
+    assert list(about["computed_by"]) == ["train", "predict", "explain"]
+    for by in about["computed_by"].values():
+        assert set(by) == {"device", "torch", "precision", "batch"}
     assert "plot" not in world.run("dvc", "metrics", "show", "metrics/cose.json").stderr
 
 

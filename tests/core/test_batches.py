@@ -9,7 +9,8 @@ import pytest
 import torch
 
 from pipeline.core import batches as module
-from pipeline.core.batches import CPU_IMAGES, batch_size, batches, computed_by, forget_memory, with_smaller_batches
+from pipeline.core.batches import CPU_IMAGES, batch_size, batches, forget_memory, with_smaller_batches
+from pipeline.core.computed_by import ComputedBy
 from pipeline.core.errors import UserError
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.method import METHODS
@@ -118,16 +119,15 @@ def test_what_memory_allowed_is_kept_until_it_is_forgotten(monkeypatch: pytest.M
 
     assert with_smaller_batches(work, 224, CPU) == 4
     assert batch_size(224, CPU) == 4
-    assert computed_by(224, CPU)["batch"] == 4
     forget_memory()
     assert batch_size(224, CPU) == 8
     assert module._most is None
 
 
-def test_what_computed_something_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COSE_BATCH", "8")
+def test_what_computed_something_is_said() -> None:
     version = torch.__version__.split("+")[0]
-    assert computed_by(224, CPU) == {"device": "cpu", "torch": version, "precision": "float32", "batch": 8}
+    found = ComputedBy.here(CPU, 8, "bfloat16")
+    assert found == ComputedBy(device="cpu", torch=version, precision="bfloat16", batch=8)
 
 
 @pytest.mark.parametrize("name", METHODS)

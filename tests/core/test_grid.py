@@ -14,7 +14,8 @@ from pipeline.core import grid, params
 from pipeline.core.documents import as_document
 from pipeline.core.errors import UserError
 from pipeline.core.grid import CellSettings
-from pipeline.saliency.explanations import grid_file, read_grid
+from pipeline.models.recipe import ModelSettings, read_recipe, read_train_entry
+from pipeline.saliency.explanations import explain_entry_file, read_explain_entry
 from pipeline.saliency.method import METHODS
 from stages import check_params
 from tests.world import ROOT, World
@@ -82,9 +83,13 @@ def test_the_projects_own_params_are_good_and_laid_out_file_by_file(world: World
     world.stage("check_params")
     assert (world.root / "data/gates/params.json").exists()
     files = grid_files(world)
-    assert files.pop("similarity.json") == PARAMS["similarity"]
+    assert files.pop("score.json") == PARAMS["similarity"]
+    trained = {cell: files.pop(f"train/{cell}.json") for cell in PARAMS["cells"]}
+    assert {cell: (entry["dataset"], entry["model"]) for cell, entry in trained.items()} == {
+        cell: (entry["dataset"], entry["model"]) for cell, entry in PARAMS["cells"].items()
+    }
     assert files == {
-        f"{cell}/{method}.json": {"left_out": None, "seed": PARAMS["seed"], "settings": settings}
+        f"explain/{cell}/{method}.json": {"left_out": None, "seed": PARAMS["seed"], "settings": settings}
         for cell in PARAMS["cells"]
         for method, settings in PARAMS["saliency"].items()
     }
@@ -93,11 +98,30 @@ def test_the_projects_own_params_are_good_and_laid_out_file_by_file(world: World
 @pytest.mark.parametrize("method", PARAMS["saliency"])
 def test_what_is_laid_out_is_what_was_checked(method: str, world: World) -> None:
     check_params.main()
-    entry = read_grid("digits-resnet_mini", method)
+    entry = read_explain_entry("digits-resnet_mini", method)
     kind = METHODS[method].settings
-    found = as_document(entry.settings, kind, grid_file("digits-resnet_mini", method))
+    found = as_document(entry.settings, kind, explain_entry_file("digits-resnet_mini", method))
     assert found == params.read(f"saliency.{method}", kind)
     assert (entry.left_out, entry.seed) == (None, PARAMS["seed"])
+
+
+def test_what_training_gets_is_what_was_checked(world: World) -> None:
+    own = {"trained": {"file": "own.pth", "sha256": "0" * 8}}
+    world.edit("models.resnet_mini.checkpoints", {"digits": own, "shapes": own})
+    world.edit("models.resnet_mini.recipes", {"digits": {"learning_rate": 0.5}, "shapes": {"learning_rate": 0.25}})
+    check_params.main()
+    entry = read_train_entry("digits-resnet_mini")
+    assert (entry.seed, entry.dataset, entry.model) == (PARAMS["seed"], "digits", "resnet_mini")
+    assert (entry.image_size, entry.checkpoints) == (
+        PARAMS["datasets"]["digits"]["image_size"], tuple(PARAMS["plan"]["checkpoints"]),
+    )  # fmt: skip
+    settings = params.read("models.resnet_mini", ModelSettings)
+    assert entry.recipe == read_recipe("digits", settings, "resnet_mini")
+    assert entry.recipe.learning_rate == 0.5
+    # What is said of other datasets must not train this cell again.
+    assert entry.settings == settings.model_copy(
+        update={"recipes": {}, "checkpoints": {"digits": settings.checkpoints["digits"]}}
+    )
 
 
 def test_the_gate_says_the_same_and_a_change_reaches_the_files_that_it_is_about(world: World) -> None:
@@ -111,14 +135,19 @@ def test_the_gate_says_the_same_and_a_change_reaches_the_files_that_it_is_about(
     check_params.main()
     assert (world.root / "data/gates/params.json").read_bytes() == gate
     changed = grid_files(world)
-    assert not [name for name in changed if name.startswith("shapes-xcit_mini/")]
-    files = {name: content for name, content in files.items() if not name.startswith("shapes-xcit_mini/")}
+    assert not [name for name in changed if "shapes-xcit_mini" in name]
+    files = {name: content for name, content in files.items() if "shapes-xcit_mini" not in name}
     assert set(changed) == set(files)
     assert {name for name in files if changed[name] != files[name]} == {
-        "digits-resnet_mini/lime.json", *(f"{cell}/grad_cam.json" for cell in world.params["cells"]),
+        *(f"train/{name}.json" for name, cell in world.params["cells"].items() if cell["model"] == "resnet_mini"),
+        "explain/digits-resnet_mini/lime.json", *(f"explain/{cell}/grad_cam.json" for cell in world.params["cells"]),
     }  # fmt: skip
     # What leaves a method out hangs on the reason alone.
-    assert changed["digits-resnet_mini/lime.json"] == {"left_out": "too slow here", "seed": None, "settings": {}}
+    assert changed["explain/digits-resnet_mini/lime.json"] == {
+        "left_out": "too slow here",
+        "seed": None,
+        "settings": {},
+    }
 
 
 def test_cells_come_as_they_are_written(world: World) -> None:
@@ -160,10 +189,7 @@ def test_a_model_needs_its_architecture_alone(world: World) -> None:
     [
         ("explain", ("--cell", "digits-resnet_mini", "--method", "limee"),
          "saliency: no saliency method is called 'limee', did you mean 'lime'?"),
-        ("train", ("--cell", "digits-resnet_mini", "--dataset", "digit", "--model", "resnet_mini"),
-         "training.digit: there is no such key, did you mean 'digits'?"),
-        ("train", ("--cell", "digits-resnet_mini", "--dataset", "digits", "--model", "resnet_min"),
-         "models.resnet_min: there is no such key, did you mean 'resnet_mini'?"),
+        ("train", ("--cell", "../digits"), "found the cell name '../digits'; allowed:"),
         ("predict", ("--cell", "../digits", "--dataset", "digits"), "found the cell name '../digits'; allowed:"),
         ("explain", ("--cell", "../digits", "--method", "lime"), "found the cell name '../digits'; allowed:"),
         ("score", ("--cell", "digits-resnet_mini", "--method", "../lime"),

@@ -12,9 +12,10 @@ from pipeline.core.names import checked, checked_cell
 from pipeline.data.prepared import PLAN, prepared_file
 from pipeline.metrics.scores import scores_folder
 from pipeline.models.cell import cell_folder
+from pipeline.models.recipe import train_entry_file
 from pipeline.models.trained import model_folder
 from pipeline.models.training_metrics import training_curve_file, training_metrics_file
-from pipeline.saliency.explanations import explanations_folder, grid_file
+from pipeline.saliency.explanations import explain_entry_file, explanations_folder
 
 EVIL = ["../x", "..", ".", "", "a/b", "/etc", "a b", " a", "a\n", "\n", "a\nb", "a'b", 'a"b', "$(a)", "a;b", "-a", "a-",
         ".a", "a.", "a--b", "a..b", "a.b", "a\\b", "a\0", "é", "٣", "x" * 300, "a-" * 150 + "a",
@@ -28,8 +29,9 @@ PLACES: dict[str, Callable[[str], Path]] = {
     "curve": training_curve_file,
     "explanations of a cell": lambda name: explanations_folder(name, "lime"),
     "explanations by a method": lambda name: explanations_folder("digits-mini", name),
-    "grid of a cell": lambda name: grid_file(name, "lime"),
-    "grid of a method": lambda name: grid_file("digits-mini", name),
+    "training of a cell": train_entry_file,
+    "grid of a cell": lambda name: explain_entry_file(name, "lime"),
+    "grid of a method": lambda name: explain_entry_file("digits-mini", name),
     "scores of a cell": lambda name: scores_folder(name, "lime"),
     "scores of a method": lambda name: scores_folder("digits-mini", name),
 }

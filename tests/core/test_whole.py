@@ -17,14 +17,14 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import DATA, DEPTH, METRICS, remove_leftovers, whole
+from pipeline.core.files import DATA, DEPTH, GRID, METRICS, remove_leftovers, whole
 from pipeline.data.prepared import PLAN, prepared_file
 from pipeline.metrics.scores import scores_folder
 from pipeline.models.cell import cell_folder
 from pipeline.models.trained import model_folder
 from pipeline.models.training_metrics import training_metrics_file
 from pipeline.results.summary import COSE, summary_file
-from pipeline.saliency.explanations import GRID, explanations_folder
+from pipeline.saliency.explanations import explanations_folder
 from tests.world import ROOT
 
 

@@ -74,7 +74,8 @@ def test_checkpoints_are_spaced_over_the_training() -> None:
 
 
 def test_states_come_back_by_percent(tmp_path: Path) -> None:
-    said = {"checkpoints": {"5": "epoch_001", "10": "epoch_1002"}, "weights_from": {"trained": None}}
+    said = {"checkpoints": {"5": "epoch_001", "10": "epoch_1002"}, "weights_from": {"trained": None},
+            "computed_by": None}  # fmt: skip
     (tmp_path / STATES).write_text(json.dumps(said))
     assert read_checkpoints(tmp_path) == {5: "epoch_001", 10: "epoch_1002"}
 
@@ -85,11 +86,12 @@ def test_states_come_back_by_percent(tmp_path: Path) -> None:
         ({"checkpoints": {"5": "../epoch_001"}}, r"checkpoints\.5: found '\.\./epoch_001'; string should match"),
         ({"checkpoints": {"100": "epoch_001"}}, r"checkpoints\.100.*: found '100'; string should match"),
         ({"weights_from": 3}, "weights_from: found 3; input should be a valid dictionary"),
+        ({"computed_by": {}}, "computed_by.device: missing"),
         ({"more": 3}, "more: found 3; extra inputs are not permitted"),
     ],
 )
 def test_states_that_do_not_fit_are_one_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    (tmp_path / STATES).write_text(json.dumps({"checkpoints": {}, "weights_from": {}} | change))
+    (tmp_path / STATES).write_text(json.dumps({"checkpoints": {}, "weights_from": {}, "computed_by": None} | change))
     with pytest.raises(UserError, match=rf"states\.json: {message}.*; `dvc repro` makes it again") as caught:
         read_checkpoints(tmp_path)
     assert "\n" not in str(caught.value)

@@ -106,7 +106,7 @@ def score_a_method(world: World, method: str, second: int) -> None:
     lines = [line | {"row": 1, "prediction": 1, "ssim": 0.7}, line | {"row": 2, "prediction": second, "ssim": 0.4}]
     folder = world.root / scores_folder(CELL, method)
     write(SCORES, scores_file(folder), SCORES.from_lines(lines))
-    about = {"left_out": None, "values": "unit", "computed_by": None}
+    about = {"left_out": None, "values": "unit", "computed_by": {}}
     (folder / "about.json").write_text(json.dumps(about))
     explained = world.root / "data/explanations" / CELL / method
     explained.mkdir(parents=True)

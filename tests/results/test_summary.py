@@ -23,6 +23,7 @@ SETTINGS = StatisticsSettings(resamples=100, confidence=0.95)
 CELLS = {"digits-a": CellSettings(dataset="digits", model="a"),
          "digits-b": CellSettings(dataset="digits", model="b", without={"lime": "too slow"})}  # fmt: skip
 CPU = {"device": "cpu", "torch": "2.14.1", "precision": "float32", "batch": 41}
+ALIKE: dict[str, Any] = {}
 
 
 def scores(seed: int) -> pd.DataFrame:
@@ -37,10 +38,11 @@ def scores(seed: int) -> pd.DataFrame:
     })  # fmt: skip
 
 
-def leave(cell: str, method: str, seed: int, by: dict[str, Any] | None = CPU, left_out: str | None = None) -> None:
+def leave(cell: str, method: str, seed: int, by: dict[str, Any] | None = ALIKE, left_out: str | None = None) -> None:
     folder = scores_folder(cell, method)
     folder.mkdir(parents=True)
-    (folder / "about.json").write_text(json.dumps({"left_out": left_out, "values": "unit", "computed_by": by}))
+    stages = {} if by is None else {"train": CPU | {"batch": 32}, "predict": CPU, "explain": CPU} | by
+    (folder / "about.json").write_text(json.dumps({"left_out": left_out, "values": "unit", "computed_by": stages}))
     if left_out is None:
         write(SCORES, scores_file(folder), scores(seed))
 
@@ -88,16 +90,28 @@ def test_what_is_not_scored_may_be_left_out(grid: None) -> None:
 
 def test_a_table_that_mixes_devices_or_batches_says_so(grid: None) -> None:
     assert mixed(CELLS, METHODS) == []
-    leave("shapes-a", "grad_cam", 4, CPU | {"batch": 7})
+    leave("shapes-a", "grad_cam", 4, {"train": None, "predict": CPU | {"batch": 7}, "explain": CPU | {"batch": 7}})
     shapes = CELLS | {"shapes-a": CellSettings(dataset="shapes", model="a")}
     assert mixed(shapes, ["grad_cam"]) == [], "the batch follows from the image size"
-    leave("digits-d", "grad_cam", 4, CPU | {"device": "NVIDIA H100", "batch": 83})
+    gpu = CPU | {"device": "NVIDIA H100", "batch": 83}
+    leave("digits-d", "grad_cam", 4, {"explain": gpu})
     device, batch = mixed(shapes | {"digits-d": CellSettings(dataset="digits", model="d")}, ["grad_cam"])
     said = "note: the table mixes maps that were computed differently: "
     kinds = ["cpu, torch 2.14.1, float32: 3 (such as digits-a-grad_cam)",
              "NVIDIA H100, torch 2.14.1, float32: 1 (such as digits-d-grad_cam)"]  # fmt: skip
     assert device == said + "; ".join(kinds)
     assert batch == "note: maps of digits were computed with different images per evaluation: 41, 83"
+    leave("digits-e", "grad_cam", 5, {"train": CPU | {"precision": "bfloat16"}, "predict": gpu})
+    leave("digits-e", "lime", 6, {"train": CPU | {"precision": "bfloat16"}, "predict": gpu})
+    networks, predictions, batch = mixed(CELLS | {"digits-e": CellSettings(dataset="digits", model="e")}, METHODS)
+    assert networks == (
+        "note: the table mixes networks that were computed differently: cpu, torch 2.14.1, float32: 2 (such as "
+        "digits-a); cpu, torch 2.14.1, bfloat16: 1 (such as digits-e)"
+    )
+    assert predictions.endswith(
+        "float32: 2 (such as digits-a); NVIDIA H100, torch 2.14.1, float32: 1 (such as digits-e)"
+    )
+    assert batch == "note: predictions of digits were computed with different images per evaluation: 41, 83"
 
 
 def test_metrics_of_no_cell_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
