@@ -1,4 +1,4 @@
-"""Lay our Table 1 and our accuracies beside the paper's, cell by cell. Not a stage of the graph: it runs nothing."""
+"""Lay our Table 1 and our accuracies beside the paper's. Not a stage of the graph: it runs nothing."""
 
 from itertools import product
 from pathlib import Path
@@ -13,7 +13,7 @@ from pipeline.metrics.scores import scores_folder
 from pipeline.models.cell import cell_folder, rows_file
 from pipeline.models.training_metrics import training_metrics_file
 from pipeline.results import needs
-from pipeline.results.comparison import Cell, compare, published
+from pipeline.results.comparison import Names, compare, published
 from pipeline.results.summary import COSE, summarize_grid
 from pipeline.saliency.explanations import ABOUT, explanations_folder
 from stages.command import run
@@ -35,7 +35,9 @@ def main() -> None:
             interval = "" if pd.isna(line.low) else f"[{line.low:.2f}, {line.high:.2f}]"
             print(f"{name:<52} {line.ours:6.2f} {interval:>17} {line.published:6.2f} {line.difference:+8.2f}")
     reasons = table["missing"].value_counts()
-    print(f"\n{len(table)} cells in the paper's Table 1, {len(table) - reasons.sum()} of them here (written to {FILE})")
+    print(
+        f"\n{len(table)} numbers in the paper's Table 1, {len(table) - reasons.sum()} of them here (written to {FILE})"
+    )
     for reason, count in reasons.items():
         print(f"{count:>5} missing: {reason}")
     _accuracies()
@@ -66,10 +68,10 @@ def _accuracies() -> None:
         )
 
 
-def why_missing(published_cell: Cell) -> str:
+def why_missing(names: Names) -> str:
     """Return the first thing on the way to a number of the paper's that is not there."""
-    dataset, model, method = published_cell
-    for section, name in zip(SECTIONS, published_cell, strict=True):
+    dataset, model, method = names
+    for section, name in zip(SECTIONS, names, strict=True):
         if name not in params.names(section):
             return f"{name} is not among the {section} of {params.PARAMS} (make params PROFILE=paper)"
     cells = {name: cell for name, cell in grid.cells().items() if (cell.dataset, cell.model) == (dataset, model)}

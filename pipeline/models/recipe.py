@@ -138,7 +138,7 @@ def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettin
 
 
 class TrainEntry(Settings):
-    """What `train_entry_file` holds: all of params.yaml that training a cell's model hangs on.
+    """What `train_entry_file` holds: all of params.yaml that training a cell's model depends on.
 
     Attributes:
         seed: the user's.

@@ -1,6 +1,6 @@
-"""Our numbers beside those of the paper: accuracies of the models, and COSE cell by cell.
+"""Our numbers beside those of the paper: accuracies of the models, and COSE.
 
-The published numbers are in percent and lie in ``published`` beside this file; a cell that is missing here is listed
+The published numbers are in percent and lie in ``published`` beside this file; one that is missing here is listed
 with the reason, never left out.
 """
 
@@ -14,8 +14,8 @@ from scipy.stats import binomtest
 from pipeline.core.files import package_file
 from pipeline.models.training_metrics import TrainingMetrics
 
-Cell = tuple[str, str, str]
-"""Names of a dataset, a model and a method."""
+Names = tuple[str, str, str]
+"""Of a dataset, a model and a method."""
 
 
 def published(table: str) -> pd.DataFrame:
@@ -56,22 +56,22 @@ def accuracies(measured: Mapping[tuple[str, str, str], TrainingMetrics], confide
     return pd.DataFrame(lines).round(2)
 
 
-def compare(ours: pd.DataFrame, why_missing: Callable[[Cell], str]) -> pd.DataFrame:
+def compare(ours: pd.DataFrame, why_missing: Callable[[Names], str]) -> pd.DataFrame:
     """Lay our Table 1 beside the paper's.
 
     Args:
         ours: the table ``cose``; empty where nothing has been computed.
-        why_missing: says why a cell has no number.
+        why_missing: says why there is no number of ours.
 
     Returns:
-        One row per cell of the paper's, in its order: ours with its interval, published and difference, in percent, and
-        the reason where ours is null.
+        One row per number of the paper's, in its order: ours with its interval, published and difference, in percent,
+        and the reason where ours is null.
     """
     chosen = ours[(ours["similarity"] == "ssim") & (ours["protocol"] == "paper")] if len(ours) else ours
     found = {(line.dataset, line.model, line.method): line for line in chosen.itertuples()}
     lines = []
-    for cell in published("cose").itertuples():
-        key = (cell.dataset, cell.model, cell.method)
+    for theirs in published("cose").itertuples():
+        key = (theirs.dataset, theirs.model, theirs.method)
         line = found.get(key)
         here = line is not None and not pd.isna(line.cose)
         percent = {
@@ -82,8 +82,8 @@ def compare(ours: pd.DataFrame, why_missing: Callable[[Cell], str]) -> pd.DataFr
             {
                 **dict(zip(("dataset", "model", "method"), key, strict=True)),
                 **percent,
-                "published": cell.cose,
-                "difference": percent["ours"] - cell.cose if percent["ours"] is not None else None,
+                "published": theirs.cose,
+                "difference": percent["ours"] - theirs.cose if percent["ours"] is not None else None,
                 "missing": None if here else why_missing(key),
             }
         )

@@ -52,7 +52,7 @@ def explain_entry_file(cell: str, method: str) -> Path:
 
 
 class ExplainEntry(Settings):
-    """What `explain_entry_file` holds: all of params.yaml that explaining a cell with a method hangs on.
+    """What `explain_entry_file` holds: all of params.yaml that explaining a cell with a method depends on.
 
     Attributes:
         left_out: why the method does not explain the cell; None where it does, and only then the others count.

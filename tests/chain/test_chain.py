@@ -16,7 +16,6 @@ from pipeline.core.errors import UserError
 from pipeline.core.randomness import stream_seed
 from pipeline.core.tables import check
 from pipeline.data.perturb import apply_each
-from pipeline.data.plan import PlanSettings, draw_plan
 from pipeline.data.transforms import TRANSFORMS
 from pipeline.metrics import cose
 from pipeline.metrics.cose import StatisticsSettings
@@ -28,64 +27,14 @@ from pipeline.models.cell import ROWS, first_images
 from pipeline.models.classifier import Classifier
 from pipeline.models.prediction import predict, rows_of
 from pipeline.models.states import States
-from pipeline.models.trained import load_state, save_state
+from pipeline.models.trained import load_state
 from pipeline.saliency.explain import explain_rows
 from pipeline.saliency.explanations import INDEX
 from pipeline.saliency.map_file import Maps, decode
 from pipeline.saliency.method import METHODS
-from tests.conftest import CLASSES, SIDE, small_convnet
+from tests.chain.conftest import CHECKPOINTS, PLAN, explained, predicted, states_in
+from tests.conftest import SIDE, small_convnet
 from tests.settings import SMALL
-
-CHECKPOINTS = {10: "epoch_001", 60: "epoch_006"}
-PLAN = PlanSettings(images=6, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=(10, 60))
-
-
-@pytest.fixture(scope="module")
-def splits() -> pd.DataFrame:
-    labels = np.arange(40) % CLASSES
-    return pd.DataFrame(
-        {"image": np.arange(40), "name": [str(i) for i in range(40)], "label": labels,
-         "class_name": [str(label) for label in labels], "split": (["train"] * 3 + ["test"] * 2) * 8}
-    )  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def plan(splits: pd.DataFrame) -> pd.DataFrame:
-    return draw_plan(splits, PLAN, SIDE, 0, "chain")
-
-
-@pytest.fixture(scope="module")
-def pictures(plan: pd.DataFrame) -> dict[int, np.ndarray]:
-    rng = np.random.default_rng(1)
-    return {int(i): rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for i in plan["image"].unique()}
-
-
-@pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("weights")
-    model = small_convnet()
-    save_state(model, folder / "trained.safetensors")
-    for number, state in enumerate(("random", "epoch_001", "epoch_006")):
-        other = small_convnet()
-        torch.manual_seed(number)
-        for parameter in other.parameters():
-            parameter.data = torch.randn_like(parameter)
-        save_state(other, folder / f"{state}.safetensors")
-    return folder
-
-
-def states_in(weights: Path) -> States:
-    return States(small_convnet(), weights, SIDE)
-
-
-def predicted(plan: pd.DataFrame, splits: pd.DataFrame, pictures: dict[int, np.ndarray], weights: Path,
-              checkpoints: dict[int, str] = CHECKPOINTS) -> pd.DataFrame:  # fmt: skip
-    return predict(states_in(weights), rows_of(plan, splits.set_index("image")["label"], checkpoints), pictures)
-
-
-@pytest.fixture(scope="module")
-def rows(plan: pd.DataFrame, splits: pd.DataFrame, pictures: dict[int, np.ndarray], weights: Path) -> pd.DataFrame:
-    return predicted(plan, splits, pictures, weights)
 
 
 def run_chain(
@@ -172,19 +121,6 @@ def test_a_random_method_is_near_zero(rows, pictures, weights, tmp_path) -> None
     assert abs(scores["spearman"].mean()) < 0.02
 
 
-def explained(name: str, states: States, rows: pd.DataFrame, pictures: Any, path: Path) -> np.ndarray:
-    method, settings = METHODS[name], SMALL[name]
-
-    def explain(model, images, targets, seeds):  # type: ignore[no-untyped-def]
-        return method.explain(model, images, targets, settings, seeds)
-
-    explain_rows(
-        states, rows, pictures, explain, values=method.values, storage=method.stored_as,
-        at_once=method.cost(settings).at_once, seed=0, maps_path=path,
-    )  # fmt: skip
-    return np.load(path)
-
-
 def test_maps_do_not_depend_on_the_batch_beyond_rounding(rows, pictures, weights, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     results = []
     for batch in ("1", "7", "64"):
@@ -207,44 +143,6 @@ def test_maps_are_the_same_to_the_last_bit_on_any_number_of_threads(  # type: ig
         monkeypatch.setenv("COSE_THREADS", threads)
         results.append(explained(name, states_in(weights), rows, pictures, tmp_path / f"{threads}.npy"))
     np.testing.assert_array_equal(results[0], results[1])
-
-
-LARGER = {
-    "more images": {"images": 11},
-    "more magnitudes": {"magnitudes": 3},
-    "more transforms": {"transforms": tuple(TRANSFORMS)},
-    "another checkpoint": {"checkpoints": (10, 30, 60)},
-}
-SMALLER = PLAN.model_copy(update={"transforms": tuple(TRANSFORMS)[:9]})
-
-
-@pytest.mark.parametrize("change", LARGER)
-def test_a_larger_plan_leaves_the_rows_that_were_there(change: str, splits: pd.DataFrame) -> None:
-    small = draw_plan(splits, SMALLER, SIDE, 0, "chain").set_index("row")
-    large = draw_plan(splits, SMALLER.model_copy(update=LARGER[change]), SIDE, 0, "chain").set_index("row")
-    assert len(large) > len(small)
-    pd.testing.assert_frame_equal(large.loc[small.index], small)
-
-
-@pytest.mark.parametrize("name", METHODS)
-def test_a_larger_plan_leaves_predictions_and_maps_to_the_last_bit(  # type: ignore[no-untyped-def]
-    name, splits, weights, tmp_path, monkeypatch
-) -> None:
-    monkeypatch.setenv("COSE_BATCH", "16")
-    rng = np.random.default_rng(2)
-    pictures = {int(image): rng.integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for image in splits["image"]}
-    tables, maps = [], []
-    for number, update in enumerate(
-        ({}, *(LARGER[name] for name in ("more images", "more magnitudes", "more transforms")))
-    ):
-        plan = draw_plan(splits, SMALLER.model_copy(update=update), SIDE, 0, "chain")
-        rows = predicted(plan, splits, pictures, weights)
-        maps.append(explained(name, states_in(weights), rows, pictures, tmp_path / f"{number}.npy"))
-        tables.append(rows)
-    for rows, larger in zip(tables[1:], maps[1:], strict=True):
-        place = pd.Series(np.arange(len(rows)), index=rows["row"]).loc[tables[0]["row"]].to_numpy()
-        pd.testing.assert_frame_equal(rows.iloc[place].reset_index(drop=True), tables[0])
-        np.testing.assert_array_equal(larger[place], maps[0])
 
 
 class Narrow(torch.nn.Sequential):

@@ -122,7 +122,7 @@ def compared(world: World) -> dict[tuple[str, str, str], dict[str, str]]:
 
 def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     done = world.stage("compare").stdout
-    assert "140 cells in the paper's Table 1, 0 of them here" in done
+    assert "140 numbers in the paper's Table 1, 0 of them here" in done
     assert "28 missing: cub200 is not among the datasets of params.yaml (make params PROFILE=paper)" in done
     (world.root / "params.yaml").write_bytes((world.root / "profiles/paper.yaml").read_bytes())
     params = world.params
