@@ -39,7 +39,7 @@ SECTIONS: dict[str, Any] = {
 KINDS = {"datasets": "data set", "models": "model", "training": "data set", "saliency": "method"}
 """What the keys of a section are names of."""
 GATE = DATA / "gates" / "params.json"
-"""What every other stage hangs on; it says the same whatever params.yaml holds, so that it reruns nothing."""
+"""What prepare depends on; it says the same whatever params.yaml holds, so that it reruns nothing."""
 
 
 def main() -> None:
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def _write_grid(cells: dict[str, CellSettings]) -> None:
-    """Write what each stage of the grid hangs on into a file of its own.
+    """Write what each stage of the grid depends on into a file of its own.
 
     DVC would read the whole of params.yaml for each of these stages, even where nothing is out of date.
     """

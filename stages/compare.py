@@ -13,7 +13,7 @@ from pipeline.metrics.scores import scores_folder
 from pipeline.models.cell import cell_folder, rows_file
 from pipeline.models.training_metrics import training_metrics_file
 from pipeline.results import needs
-from pipeline.results.comparison import Names, compare, published
+from pipeline.results.comparison import Number, compare, published
 from pipeline.results.summary import COSE, summarize_grid
 from pipeline.saliency.explanations import ABOUT, explanations_folder
 from stages.command import run
@@ -68,10 +68,10 @@ def _accuracies() -> None:
         )
 
 
-def why_missing(names: Names) -> str:
+def why_missing(number: Number) -> str:
     """Return the first thing on the way to a number of the paper's that is not there."""
-    dataset, model, method = names
-    for section, name in zip(SECTIONS, names, strict=True):
+    dataset, model, method = number
+    for section, name in zip(SECTIONS, number, strict=True):
         if name not in params.names(section):
             return f"{name} is not among the {section} of {params.PARAMS} (make params PROFILE=paper)"
     cells = {name: cell for name, cell in grid.cells().items() if (cell.dataset, cell.model) == (dataset, model)}

@@ -1,7 +1,7 @@
-"""A small end-to-end run of the default grid under DVC, in a copy of the project: `python -m tests.small_repro`.
+"""A small end-to-end run of the default grid, in a copy of the project: `python -m tests.small_repro`.
 
-Both data sets, both models, all methods; fewer cells, images and steps. It ends with an error when a stage fails, a
-second run does anything, or a method has no number in the table.
+Both data sets, both models, all methods; fewer cells, images and steps. It runs as `make repro` does, and ends with an
+error when a stage fails, a plain `dvc repro` runs anything after it, or a method has no number in the table.
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ def main() -> None:
         world.set(shrink(world.params))
         world.start_dvc()
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        subprocess.run(["dvc", "repro"], cwd=folder, check=True, env=os.environ | {"PATH": path})
+        subprocess.run(
+            [sys.executable, "-m", "runner", "repro"], cwd=folder, check=True, env=os.environ | {"PATH": path}
+        )
         again = world.repro()
         if again:
             sys.exit(f"a second run ran {', '.join(again)}")

@@ -14,7 +14,17 @@ import yaml
 from PIL import Image
 
 ROOT = Path(__file__).parent.parent
-COPIED = ("pipeline", "stages", "profiles", "dvc.yaml", "params.yaml", "requirements.lock", ".dvcignore", ".gitignore")
+COPIED = (
+    "pipeline",
+    "runner",
+    "stages",
+    "profiles",
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.lock",
+    ".dvcignore",
+    ".gitignore",
+)
 
 
 def folder_of_pictures(root: Path, per_class: int, classes: tuple[str, ...] = ("dark", "light")) -> Path:

@@ -14,8 +14,8 @@ from scipy.stats import binomtest
 from pipeline.core.files import package_file
 from pipeline.models.training_metrics import TrainingMetrics
 
-Names = tuple[str, str, str]
-"""Of a dataset, a model and a method."""
+Number = tuple[str, str, str]
+"""The names of the dataset, the model and the method that a published number is of."""
 
 
 def published(table: str) -> pd.DataFrame:
@@ -56,7 +56,7 @@ def accuracies(measured: Mapping[tuple[str, str, str], TrainingMetrics], confide
     return pd.DataFrame(lines).round(2)
 
 
-def compare(ours: pd.DataFrame, why_missing: Callable[[Names], str]) -> pd.DataFrame:
+def compare(ours: pd.DataFrame, why_missing: Callable[[Number], str]) -> pd.DataFrame:
     """Lay our Table 1 beside the paper's.
 
     Args:

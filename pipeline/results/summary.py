@@ -149,7 +149,7 @@ def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str
     """Say, one line each, where networks, predictions or maps of the grid were not all computed alike.
 
     Their rounding then differs. Images per evaluation follow from the image size, so they are compared within each
-    data set; those of a training step are a setting, and are not compared.
+    data set; batch and precision of a training are settings, and are not compared.
     """
     by_pair = {
         (name, method): read_about(scores_folder(name, method)).computed_by for name, method in product(cells, methods)
@@ -163,13 +163,15 @@ def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str
             if by is None:
                 continue
             one = f"{name}-{method}" if stage == "explain" else name
-            alike = found.setdefault(by.model_copy(update={"batch": 0}), [])
+            settings = {"batch": 0} | ({"precision": ""} if stage == "train" else {})
+            alike = found.setdefault(by.model_copy(update=settings), [])
             if one not in alike:
                 alike.append(one)
             sizes.setdefault(cells[name].dataset, set()).add(by.batch)
         if len(found) > 1:
             kinds = "; ".join(
-                f"{by.device}, torch {by.torch}, {by.precision}: {len(alike)} (such as {alike[0]})"
+                f"{', '.join(filter(None, (by.device, f'torch {by.torch}', by.precision)))}: {len(alike)} (such as "
+                f"{alike[0]})"
                 for by, alike in sorted(found.items(), key=lambda item: -len(item[1]))
             )
             notes.append(f"note: the table mixes {computed} that were computed differently: {kinds}")

@@ -101,12 +101,16 @@ def test_a_table_that_mixes_devices_or_batches_says_so(grid: None) -> None:
              "NVIDIA H100, torch 2.14.1, float32: 1 (such as digits-d-grad_cam)"]  # fmt: skip
     assert device == said + "; ".join(kinds)
     assert batch == "note: maps of digits were computed with different images per evaluation: 41, 83"
-    leave("digits-e", "grad_cam", 5, {"train": CPU | {"precision": "bfloat16"}, "predict": gpu})
-    leave("digits-e", "lime", 6, {"train": CPU | {"precision": "bfloat16"}, "predict": gpu})
+    trained = {"train": CPU | {"precision": "bfloat16"}}
+    leave("digits-f", "grad_cam", 5, trained)
+    cells = CELLS | {"digits-f": CellSettings(dataset="digits", model="f")}
+    assert mixed(cells, ["grad_cam"]) == [], "how a network is trained is a setting"
+    for method in METHODS:
+        leave("digits-e", method, 5, {"train": CPU | {"torch": "2.11.0"}, "predict": gpu})
     networks, predictions, batch = mixed(CELLS | {"digits-e": CellSettings(dataset="digits", model="e")}, METHODS)
     assert networks == (
-        "note: the table mixes networks that were computed differently: cpu, torch 2.14.1, float32: 2 (such as "
-        "digits-a); cpu, torch 2.14.1, bfloat16: 1 (such as digits-e)"
+        "note: the table mixes networks that were computed differently: cpu, torch 2.14.1: 2 (such as "
+        "digits-a); cpu, torch 2.11.0: 1 (such as digits-e)"
     )
     assert predictions.endswith(
         "float32: 2 (such as digits-a); NVIDIA H100, torch 2.14.1, float32: 1 (such as digits-e)"

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -51,8 +52,8 @@ def graph(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def repro(graph: Path, command: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(COMMANDS[command], cwd=graph, env=ENVIRONMENT, capture_output=True, text=True)
+def repro(graph: Path, command: str, *options: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([*COMMANDS[command], *options], cwd=graph, env=ENVIRONMENT, capture_output=True, text=True)
 
 
 def locked(graph: Path) -> set[str]:
@@ -77,9 +78,10 @@ def test_the_lock_file_is_dvcs_own_to_the_byte(command: str, graph: Path) -> Non
     assert "up to date" in repro(graph, command).stdout
 
 
-def test_what_finished_before_a_stage_failed_is_in_the_lock_file(graph: Path) -> None:
+@pytest.mark.parametrize("options", [(), ("--keep-going",), ("--no-commit",)])
+def test_what_finished_before_a_stage_failed_is_in_the_lock_file(options: tuple[str, ...], graph: Path) -> None:
     (graph / "last.sh").write_text("exit 3")
-    done = repro(graph, "rarely")
+    done = repro(graph, "rarely", *options)
     assert done.returncode == 255
     assert "failed to run: sh last.sh" in done.stderr
     assert locked(graph) == {f"one@{name}" for name in "abcd"}
@@ -111,8 +113,10 @@ def test_what_finished_before_a_signal_does_not_run_again(number: signal.Signals
 
 
 class File:
+    """What is used of a lock file of DVC's, in a repository that is locked."""
+
     def __init__(self, path: str) -> None:
-        self.path = path
+        self.path, self.repo = path, SimpleNamespace(lock=SimpleNamespace(is_locked=True))
 
 
 @pytest.fixture
@@ -169,3 +173,47 @@ def test_what_dvc_writes_with_options_is_written_at_once_and_in_order(clock: lis
     for names, options in ((["a"], {}), (["b"], {}), (["c"], {"with_files": True})):
         stages.add(File("dvc.lock"), names, **options)  # type: ignore[arg-type]
     assert written == [(["a"], {}), (["b"], {}), (["c"], {"with_files": True})]
+
+
+DISTURBED = """
+import os, signal, sys, threading, time
+from pathlib import Path
+from tests.runner.test_lock import File
+from runner.lock import Collected, flushed_at_sigterm
+
+def write(file, stages):
+    Path("lock").write_text("")
+    os.kill(os.getpid(), int(sys.argv[1]))
+    time.sleep(0.2)  # in which a handler would run
+    Path("lock").write_text(" ".join(stages))
+
+# Signals go to any thread; a progress bar's would get those that the main thread does not take.
+threading.Thread(target=time.sleep, args=(60,), daemon=True).start()
+stages = Collected(write, share=0.1)
+with flushed_at_sigterm(stages):
+    stages.add(File("dvc.lock"), ["a", "b"])
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_does_not_disturb_a_write(number: signal.Signals, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", DISTURBED, str(int(number))]
+    done = subprocess.run(command, cwd=tmp_path, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == -number, done.stderr
+    assert (tmp_path / "lock").read_text() == "a b"
+
+
+def test_other_commands_write_as_always(graph: Path) -> None:
+    assert repro(graph, "dvc").returncode == 0
+    script = """
+from dvc.repo import Repo
+from runner.lock import collected
+repo = Repo()
+with collected(1e-9), repo.lock:
+    stages = [stage for stage in repo.index.stages if stage.name != "all"]
+    open("dvc.lock", "w").close()
+    for stage in stages:
+        stage.dump(update_pipeline=False)
+"""
+    subprocess.run([sys.executable, "-c", script], cwd=graph, env=ENVIRONMENT, check=True)
+    assert locked(graph) == {f"one@{name}" for name in "abcd"}
