@@ -31,7 +31,7 @@ params: setup  ## switch params.yaml to a profile: make params PROFILE=paper, an
 
 .PHONY: repro
 repro: setup $(if $(PROFILE),params)  ## run every stage that is out of date
-	python -m runner repro
+	@trap 'python -m warm stop' EXIT; echo python -m runner repro; python -m runner repro
 	@echo; echo "COSE in percent (metrics/table1.csv):"; cat metrics/table1.csv
 
 # One thread for each of the processes that share the tests out, a file at a time.
@@ -46,6 +46,10 @@ test-full: setup  ## run the tests of every model of the paper at its real size 
 .PHONY: estimate
 estimate: setup  ## say what `make repro` would take: rows, evaluations, disk, hours; PROFILE=paper for another profile
 	@python -m stages.estimate $(if $(PROFILE),--profile $(PROFILE))
+
+.PHONY: warm-status
+warm-status: setup  ## say which preloaded interpreters start the stages (COSE_WARM=0 for none)
+	@python -m warm status
 
 .PHONY: compare
 compare: setup  ## lay our COSE and accuracies beside the paper's, and say what is missing

@@ -21,7 +21,7 @@ import tempfile
 import time
 from pathlib import Path
 
-COPIED = ("pipeline", "runner", "stages", "requirements.lock", ".dvcignore", ".dvc/config")
+COPIED = ("pipeline", "runner", "stages", "warm", "requirements.lock", ".dvcignore", ".dvc/config")
 COMPUTED = r"python -m stages\.(prepare|train|predict|explain|score|aggregate)"
 STAND_IN = """\
 folder() { mkdir -p "$1" && echo "$2" > "$1/made.txt"; }

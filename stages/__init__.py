@@ -4,6 +4,9 @@ Run them as `python -m stages.NAME` from the root of the repository; DVC does.
 """
 
 from pipeline.core.device import prepare_threads
+from warm.client import run_warm
 
 # Before any stage imports torch: its threads read this once, when they start.
 prepare_threads()
+# Where a preloaded interpreter runs the stage, this process does nothing else.
+run_warm()

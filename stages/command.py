@@ -22,7 +22,10 @@ def run(stage: Callable[..., None], *names: str, tables: bool = False) -> None:
         stage: called with the values as keywords.
         names: of its arguments.
         tables: whether it writes tables, whose suites take a while to import.
+
+    Raises an auditing event ``cose.stage``: here a stage has started, and its own work begins.
     """
+    sys.audit("cose.stage")
     parser = argparse.ArgumentParser(description=stage.__doc__)
     for name in names:
         parser.add_argument(f"--{name}", required=True, help=f"name of the {name}, as in params.yaml")

@@ -18,6 +18,7 @@ COPIED = (
     "pipeline",
     "runner",
     "stages",
+    "warm",
     "profiles",
     "dvc.yaml",
     "params.yaml",

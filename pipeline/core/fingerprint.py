@@ -24,6 +24,8 @@ from pipeline.core.errors import UserError
 
 REGISTRY = "pipeline.core.registry"
 """The one module that may load others by a computed name: only members of the folders that registries are made of."""
+LAUNCHER = "warm"
+"""The one package of ours that is not followed: it chooses the process that a stage runs in, not what it computes."""
 
 LOADERS = {"builtins", "imp", "importlib", "pkgutil", "runpy", "zipimport"}
 LOADING = {"__builtins__", "__import__", "__loader__", "__spec__", "compile", "eval", "exec"}
@@ -54,9 +56,9 @@ class Module:
 class Code:
     """All code below a folder; each file is read once, when it is first needed."""
 
-    def __init__(self, root: Path, registry: str = REGISTRY) -> None:
-        """Take the folder that our top-level packages lie in, and the name of the module that may load others."""
-        self.root, self.registry = root, registry
+    def __init__(self, root: Path, registry: str = REGISTRY, launcher: str = LAUNCHER) -> None:
+        """Take the folder of our top-level packages, the module that may load others, and the package left out."""
+        self.root, self.registry, self.launcher = root, registry, launcher
         self._trees: dict[str, ast.Module] = {}
         self._modules: dict[str, Module] = {}
 
@@ -213,6 +215,8 @@ class _Reader(ast.NodeVisitor):
                 self._add(f"{base}.{alias.name}", node)
 
     def _add(self, module: str, node: ast.stmt) -> None:
+        if module.split(".")[0] == self.code.launcher:
+            return
         if self.code.is_ours(module):
             if missing := self.code.missing(module):
                 raise self.error(node, f"an import of {missing}", "modules and names that exist")

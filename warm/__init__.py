@@ -1,0 +1,29 @@
+"""Stages that start at once: a preloaded interpreter forks a process for each.
+
+Nine tenths of a small stage are the imports of torch, pandas, timm and Great Expectations. So `python -m stages.NAME`
+begins as a thin client (`warm.client`, called by `stages/__init__.py`). It asks the preloaded interpreter of this
+workspace (`warm.server`), which has imported what the stages import, for a copy of itself that runs the stage
+(`warm.child`). Where there is none, the client starts one and goes on by itself, as if there were nothing of this.
+
+The preloaded interpreter imports no code of the project, so every stage reads it afresh. What an interpreter takes over
+when it starts or imports, and a fork cannot change any more, is part of its name (`warm.place`): a stage with another
+OMP_NUM_THREADS finds no interpreter of that name and starts one. It has one thread and has not touched a GPU, or it
+refuses to serve. It ends after a minute without a stage, when a file that it has loaded, the lock file of requirements
+or the list of installed packages changes, or when the workspace is gone. Linux only: fork, /proc and the identity of
+who connects are needed. `COSE_WARM=0` turns it off.
+
+The protocol, over a Unix socket in a folder that only the user can enter:
+
+1. The client sends four bytes, the length of what follows, and with them its open standard streams (SCM_RIGHTS); then
+   JSON: the stage and its arguments, working directory, environment, umask, import path, how its streams are encoded
+   and which signals it ignores or blocks.
+2. The server, which has only accepted the connection and looked who is there, has forked a keeper (`warm.keeper`). The
+   keeper reads the request, forks the child, and answers with one byte. If the connection ends before that byte,
+   nothing has begun and the client runs the stage itself.
+3. The client sends a byte for every signal that it gets; the keeper sends that signal to the child and its children.
+   If the connection ends, the client is dead, and the keeper kills them.
+4. The keeper sends the child's wait status, four bytes, and ends. The client ends in the same way: with the same exit
+   code, or of the same signal.
+
+Neither child nor keeper needs the server once they run: it may end, or be killed, at any time.
+"""

@@ -1,0 +1,154 @@
+"""The client's side: `python -m stages.NAME` until a preloaded interpreter has taken the stage over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    import socket
+
+FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
+
+
+def run_warm() -> None:
+    """Have a preloaded interpreter run this stage and end as it does, or return at once where there is none.
+
+    Call it while `python -m stages.NAME` imports the package ``stages``, before anything that takes long.
+    """
+    module = _stage()
+    if module is None or not _wanted():
+        return
+    from warm import place
+
+    try:
+        folder, name = place.folder(), place.name()
+    except OSError:
+        return
+    path = os.path.join(folder, f"{name}.sock")
+    connection = _connected(path)
+    if connection is None:
+        _start(os.path.join(folder, f"{name}.json"), name)
+    elif _begun(connection, module):
+        _follow(connection)
+
+
+def _stage() -> str | None:
+    """Return the module that Python is about to run, if it is one of the stages."""
+    if sys.argv[:1] != ["-m"]:  # what Python puts there until it has found the module
+        return None
+    before = sys.orig_argv[: len(sys.orig_argv) - len(sys.argv) + 1]
+    return before[-1] if before[-1].startswith("stages.") else None
+
+
+def _wanted() -> bool:
+    """Say whether this process may be replaced: not by request, nor where Python itself was asked for something."""
+    return (
+        sys.platform == "linux"
+        and os.environ.get("COSE_WARM") != "0"
+        and not (sys.flags.inspect or sys.flags.interactive or sys.flags.verbose or "importtime" in sys._xoptions)
+        and not any(variable.startswith(("COVERAGE_", "COV_CORE_")) for variable in os.environ)
+        and sys.gettrace() is None and sys.getprofile() is None
+    )  # fmt: skip
+
+
+def _connected(path: str) -> socket.socket | None:
+    if not os.path.exists(path):
+        return None
+    import socket
+
+    from warm.wire import user_of
+
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        connection.connect(path)
+        if user_of(connection) == os.getuid():
+            return connection
+    except OSError:
+        pass  # a socket that nobody listens at any more
+    connection.close()
+    return None
+
+
+def _start(file: str, name: str) -> None:
+    """Start a preloaded interpreter, for stages to come."""
+    from warm.state import failed_lately, is_held
+
+    if is_held(file) or failed_lately(file):
+        return
+    import subprocess
+
+    from warm.place import ROOT
+
+    flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # as multiprocessing does
+    subprocess.Popen(
+        [sys.executable, *flags, "-m", "warm.server", name], cwd=ROOT,
+        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
+    )  # fmt: skip
+
+
+def _begun(connection: socket.socket, module: str) -> bool:
+    """Send the request; say whether a child has begun with it."""
+    from warm.wire import BEGUN, send_request
+
+    streams = {
+        number: [stream.encoding, stream.errors, stream.line_buffering, getattr(stream, "write_through", False)]
+        for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)) if stream is not None
+    }  # fmt: skip
+    umask = os.umask(0o077)
+    os.umask(umask)
+    request: dict[str, Any] = {
+        "module": module, "arguments": sys.argv[1:], "original_arguments": sys.orig_argv, "directory": os.getcwd(),
+        "environment": dict(os.environ), "umask": umask, "path": sys.path, "streams": streams,
+        "ignored": [one for one in signal.valid_signals() if signal.getsignal(one) == signal.SIG_IGN],
+        "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
+    }  # fmt: skip
+    try:
+        send_request(connection, request, list(streams))
+        return connection.recv(1) == BEGUN
+    except OSError:
+        return False
+
+
+def _follow(connection: socket.socket) -> NoReturn:
+    """Pass signals on until the child has ended, and end as it did."""
+    from warm.wire import STATUS, exactly
+
+    def send(number: int) -> None:
+        with contextlib.suppress(OSError):  # it is ending
+            connection.send(bytes([number]))
+
+    def stop(number: int, _: Any) -> None:
+        send(signal.SIGSTOP)
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # until somebody continues this process
+        signal.signal(number, stop)
+        send(signal.SIGCONT)
+
+    for name in FORWARDED:
+        if signal.getsignal(getattr(signal, name)) != signal.SIG_IGN:
+            signal.signal(getattr(signal, name), lambda number, _: send(number))
+    if signal.getsignal(signal.SIGTSTP) != signal.SIG_IGN:
+        signal.signal(signal.SIGTSTP, stop)
+    try:
+        status = STATUS.unpack(exactly(connection, STATUS.size))[0]
+    except (OSError, EOFError):
+        print("error: the stage was killed, and what watched it", file=sys.stderr, flush=True)
+        status = signal.SIGKILL
+    if os.WIFSIGNALED(status):
+        _die(os.WTERMSIG(status))
+    os._exit(os.WEXITSTATUS(status))
+
+
+def _die(number: int) -> NoReturn:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # the child's is enough
+    if number not in (signal.SIGKILL, signal.SIGSTOP):
+        signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
+    os.kill(os.getpid(), number)
+    os._exit(128 + number)
