@@ -7,6 +7,8 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 os.environ.setdefault("GX_ANALYTICS_ENABLED", "false")
+# Most tests run one stage in a folder of its own, where an interpreter is preloaded for nothing.
+os.environ["COSE_WARM"] = "0"
 
 from typing import Any
 

@@ -38,6 +38,7 @@ def main() -> None:
         subprocess.run(
             [sys.executable, "-m", "runner", "repro"], cwd=folder, check=True, env=os.environ | {"PATH": path}
         )
+        world.run(sys.executable, "-m", "warm", "stop")
         again = world.repro()
         if again:
             sys.exit(f"a second run ran {', '.join(again)}")

@@ -50,9 +50,10 @@ def _take_streams(said: dict[str, list[Any]], descriptors: list[int]) -> None:
             os.dup2(came[str(number)], number)
             os.close(came[str(number)])
             encoding, errors, by_line, unbuffered = said[str(number)]
-            raw = open(number, f"{mode}b", buffering=0 if unbuffered else -1, closefd=False)  # noqa: SIM115
+            binary: Any = open(number, f"{mode}b", buffering=0 if unbuffered and number else -1, closefd=False)  # noqa: SIM115
+            getattr(binary, "raw", binary).name = f"<{name}>"
             stream = io.TextIOWrapper(
-                raw, encoding, errors, newline=None if mode == "r" else "\n", line_buffering=by_line,
+                binary, encoding, errors, newline=None if mode == "r" else "\n", line_buffering=by_line,
                 write_through=unbuffered,
             )  # fmt: skip
             stream.mode = mode  # type: ignore[misc]
@@ -78,7 +79,7 @@ def _run(module: str) -> NoReturn:
         code = _exit_code(error.code)
     except BaseException as error:
         code = 1
-        sys.excepthook(type(error), error, _of_stage(error.__traceback__))
+        sys.excepthook(type(error), error.with_traceback(_of_stage(error.__traceback__)), error.__traceback__)
         if isinstance(error, KeyboardInterrupt):
             killed = signal.SIGINT  # as Python ends
     try:

@@ -37,8 +37,7 @@ def keep(connection: socket.socket) -> NoReturn:
             prctl(DIE_WITH_PARENT, signal.SIGKILL)
             if os.getppid() != keeper:
                 os._exit(1)
-            signal.set_wakeup_fd(-1)
-            for descriptor in (woken, connection.detach()):
+            for descriptor in (woken, signal.set_wakeup_fd(-1), connection.detach()):
                 os.close(descriptor)
             with never_returns():
                 become(request, streams)

@@ -142,7 +142,7 @@ def serve(listener: socket.socket, files: Files, state: State, about: dict[str, 
     os.chdir("/")
     while not files.have_changed():
         state.say(**about, served=served)
-        ready = select.select([listener.fileno(), woken], [], [], min(LOOK * 5, idle))[0]
+        ready = select.select([listener.fileno(), woken], [], [], min(2 * LOOK, idle))[0]
         if woken in ready:
             with contextlib.suppress(BlockingIOError):
                 os.read(woken, 64)
