@@ -63,7 +63,7 @@ def note(event, _):
 if "START_LOG" in os.environ:
     with open("/proc/self/stat") as file:
         ticks = int(file.read().rpartition(")")[2].split()[19])
-    os.environ.setdefault("START_BEGAN", str(ticks / os.sysconf("SC_CLK_TCK")))
+    os.environ["START_BEGAN"] = str(ticks / os.sysconf("SC_CLK_TCK"))
     sys.addaudithook(note)
 """
 """Found by Python at every start: when the process began, when its own work does, and what it imports after that."""

@@ -44,12 +44,13 @@ def main() -> None:
         return  # another one was faster
     about: dict[str, Any] = {"process": os.getpid(), "workspace": place.ROOT, "python": sys.executable}
     path = os.path.join(folder, f"{arguments.name}.sock")
+    stays = False
     try:
         sweep(folder)
         state.say(**about, state=LOADING)
-        start = time.monotonic()
+        start, files = time.monotonic(), Files()
         load()
-        files = Files()
+        files.add_modules()
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # of one that was killed
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -59,11 +60,12 @@ def main() -> None:
             serve(listener, files, state, about, arguments.idle)
     except UnfitError as error:
         state.say(**about, state=FAILED, reason=str(error))
-        return
+        stays = True  # so that it is not tried again at once
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
-    state.remove()
+        if not stays:
+            state.remove()
 
 
 def load() -> None:
@@ -100,26 +102,25 @@ def check_fit(what: str) -> None:
 
 
 class Files:
-    """The files that a preloaded interpreter depends on, as they were when it had loaded them."""
+    """The files that a preloaded interpreter depends on, as they were before it loaded them."""
 
     def __init__(self) -> None:
-        """Take modules and libraries that are loaded, lock file, folders of packages, and the workspace."""
-        files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+        """Take the workspace, its lock file, and the interpreter with its folders of packages."""
         packages = {part for part in sys.path if part.endswith(("site-packages", "dist-packages"))}
         own = {ROOT, ROOT / "requirements.lock", Path(sys.prefix) / "pyvenv.cfg", Path(sys.executable)}
-        self.paths = [os.fspath(path) for path in {*files, *packages, *own} if path]
-        self.were = self.look()
+        self.were = {path: _stamp(path) for path in map(os.fspath, {*packages, *own})}
         self.seen = time.monotonic()
         self.changed = False
 
-    def look(self) -> list[tuple[int, ...] | None]:
-        """Return what tells a file from a changed one, for each path; None where there is none."""
-        return [_stamp(path) for path in self.paths]
+    def add_modules(self) -> None:
+        """Take the files of all modules that are loaded now."""
+        files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
+        self.were |= {path: _stamp(path) for path in filter(None, files)}
 
     def have_changed(self) -> bool:
         """Say whether any of them has changed, as it was a moment ago if they were looked at then."""
         if time.monotonic() - self.seen >= LOOK and not self.changed:
-            self.changed = self.look() != self.were
+            self.changed = any(_stamp(path) != stamp for path, stamp in self.were.items())
             self.seen = time.monotonic()
         return self.changed
 
@@ -140,6 +141,7 @@ def serve(listener: socket.socket, files: Files, state: State, about: dict[str, 
     running: set[int] = set()
     served, last = 0, time.monotonic()
     os.chdir("/")
+    listener.setblocking(False)
     while not files.have_changed():
         state.say(**about, served=served)
         ready = select.select([listener.fileno(), woken], [], [], min(2 * LOOK, idle))[0]
@@ -153,7 +155,10 @@ def serve(listener: socket.socket, files: Files, state: State, about: dict[str, 
             return
         if listener.fileno() not in ready or files.have_changed():
             continue
-        connection, _ = listener.accept()
+        try:
+            connection, _ = listener.accept()
+        except OSError:
+            continue  # the client is gone again
         with connection:
             if user_of(connection) != os.getuid():
                 continue

@@ -156,6 +156,7 @@ def test_the_end_of_the_preloaded_interpreter_fails_nothing_that_runs(workspace:
         assert is_alive(child)
         assert process.stdout.read() == "slept\n"
         assert process.wait(10) == 5
+    assert len(workspace.files()) == (2 if number == signal.SIGKILL else 0)
 
 
 def test_without_its_keeper_a_stage_does_not_go_on(workspace: Workspace) -> None:
