@@ -108,7 +108,7 @@ class Files:
         """Take the workspace, its lock file, and the interpreter with its folders of packages."""
         packages = {part for part in sys.path if part.endswith(("site-packages", "dist-packages"))}
         own = {ROOT, ROOT / "requirements.lock", Path(sys.prefix) / "pyvenv.cfg", Path(sys.executable)}
-        self.were = {path: _stamp(path) for path in map(os.fspath, {*packages, *own})}
+        self.were = {path: _stamp(path) for path in {*packages, *map(str, own)}}
         self.seen = time.monotonic()
         self.changed = False
 

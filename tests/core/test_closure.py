@@ -31,6 +31,14 @@ def test_a_registry_of_which_nothing_is_opened_is_no_more_than_its_module(made_u
     assert not [name for name in found if name.startswith("pipeline.saliency.methods")]
 
 
+def test_what_only_starts_a_stage_does_not_belong_to_it(made_up: Write) -> None:
+    before = Code(made_up({})).closure("stages.score", {})
+    made_up({"warm/__init__.py": "x = 1", "warm/client.py": "import runpy"})  # which would be refused elsewhere
+    score = "def main():\n    from pipeline.metrics.similarity import x"
+    found = Code(made_up({"stages/score.py": f"import warm\nfrom warm.client import y\n{score}"}))
+    assert found.closure("stages.score", {}).keys() == before.keys()
+
+
 IMPORTS = {
     "import a.b": ("import pipeline.data.draw", "pipeline.data.draw"),
     "import a.b as c": ("import numpy, pipeline.data.draw as d", "pipeline.data.draw"),
