@@ -14,14 +14,14 @@ who connects are needed. `COSE_WARM=0` turns it off.
 
 The protocol, over a Unix socket in a folder that only the user can enter:
 
-1. The client sends four bytes, the length of what follows, and with them its open standard streams (SCM_RIGHTS); then
-   JSON: the stage and its arguments, working directory, environment, umask, import path, how its streams are encoded
-   and which signals it ignores or blocks.
+1. The client sends four bytes, the length of what follows, and JSON: the stage and its arguments, working directory,
+   environment, umask, import path, how its standard streams are encoded, and which signals it ignores or blocks.
 2. The server, which has only accepted the connection and looked who is there, has forked a keeper (`warm.keeper`). The
-   keeper reads the request, forks the child, and answers with one byte. If the connection ends before that byte,
-   nothing has begun and the client runs the stage itself.
-3. The client sends a byte for every signal that it gets; the keeper sends that signal to the child and its children.
-   If the connection ends, the client is dead, and the keeper kills them.
+   keeper reads the request and says in one byte that it is ready. If that does not come within a few seconds, or the
+   connection ends, the client runs the stage itself.
+3. Otherwise the client answers with one byte, and with it come its open standard streams (SCM_RIGHTS); only then does
+   the keeper fork the child. From here on the client sends a byte for every signal that it gets, and the keeper sends
+   that signal to the child and its children. If the connection ends, the client is dead, and the keeper kills them.
 4. The keeper sends the child's wait status, four bytes, and ends. The client ends in the same way: with the same exit
    code, or of the same signal.
 

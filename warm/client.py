@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 if TYPE_CHECKING:
     import socket
 
+PATIENCE = 3
+"""Seconds for a preloaded interpreter to take a stage; one that is stopped or swapped out takes longer."""
 FORWARDED = ("SIGHUP", "SIGINT", "SIGQUIT", "SIGTERM", "SIGUSR1", "SIGUSR2")
 
 
@@ -24,15 +26,13 @@ def run_warm() -> None:
         return
     from warm import place
 
-    try:
+    connection = None
+    with contextlib.suppress(OSError):  # whatever it is, the stage runs without
         folder, name = place.folder(), place.name()
-    except OSError:
-        return
-    path = os.path.join(folder, f"{name}.sock")
-    connection = _connected(path)
-    if connection is None:
-        _start(os.path.join(folder, f"{name}.json"), name)
-    elif _begun(connection, module):
+        connection = _taken(os.path.join(folder, f"{name}.sock"), module)
+        if connection is None:
+            _start(os.path.join(folder, f"{name}.json"), name)
+    if connection is not None:
         _follow(connection)
 
 
@@ -55,22 +55,31 @@ def _wanted() -> bool:
     )  # fmt: skip
 
 
-def _connected(path: str) -> socket.socket | None:
+def _taken(path: str, module: str) -> socket.socket | None:
+    """Return the connection to a preloaded interpreter that is ready to run a stage; None where there is none."""
     if not os.path.exists(path):
         return None
     import socket
 
-    from warm.wire import user_of
+    from warm.wire import READY, send_go, send_request, user_of
 
-    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    try:
-        connection.connect(path)
-        if user_of(connection) == os.getuid():
-            return connection
-    except OSError:
-        pass  # a socket that nobody listens at any more
-    connection.close()
-    return None
+    with contextlib.ExitStack() as stack:
+        connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        connection.settimeout(PATIENCE)
+        try:
+            connection.connect(path)
+            if user_of(connection) != os.getuid():
+                return None
+            request, streams = _request(module)
+            send_request(connection, request)
+            if connection.recv(1) != READY:
+                return None
+        except OSError:
+            return None  # nobody listens there any more, or not in time
+        connection.settimeout(None)
+        send_go(connection, streams)
+        stack.pop_all()  # it stays open
+        return connection
 
 
 def _start(file: str, name: str) -> None:
@@ -90,10 +99,8 @@ def _start(file: str, name: str) -> None:
     )  # fmt: skip
 
 
-def _begun(connection: socket.socket, module: str) -> bool:
-    """Send the request; say whether a child has begun with it."""
-    from warm.wire import BEGUN, send_request
-
+def _request(module: str) -> tuple[dict[str, Any], list[int]]:
+    """Return what a child needs to stand in for this process, and the descriptors of the open standard streams."""
     streams = {
         number: [stream.encoding, stream.errors, stream.line_buffering, getattr(stream, "write_through", False)]
         for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)) if stream is not None
@@ -106,11 +113,7 @@ def _begun(connection: socket.socket, module: str) -> bool:
         "ignored": [one for one in signal.valid_signals() if signal.getsignal(one) == signal.SIG_IGN],
         "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
     }  # fmt: skip
-    try:
-        send_request(connection, request, list(streams))
-        return connection.recv(1) == BEGUN
-    except OSError:
-        return False
+    return request, list(streams)
 
 
 def _follow(connection: socket.socket) -> NoReturn:

@@ -13,10 +13,10 @@ from collections.abc import Iterator
 from typing import NoReturn
 
 from warm.child import become
-from warm.wire import BEGUN, STATUS, receive_request
+from warm.wire import READY, STATUS, receive_go, receive_request
 
 PATIENCE = 10
-"""Seconds for a client to send its request."""
+"""Seconds for a client to send its request, and to say that it waits."""
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 prctl = ctypes.CDLL(None).prctl
@@ -28,7 +28,9 @@ def keep(connection: socket.socket) -> NoReturn:
         os.setsid()
         woken = wake_on_child()
         connection.settimeout(PATIENCE)
-        request, streams = receive_request(connection)
+        request = receive_request(connection)
+        connection.sendall(READY)
+        streams = receive_go(connection)
         connection.settimeout(None)
         keeper = os.getpid()
         child = os.fork()
@@ -43,7 +45,6 @@ def keep(connection: socket.socket) -> NoReturn:
                 become(request, streams)
         for stream in streams:
             os.close(stream)
-        connection.sendall(BEGUN)
         connection.sendall(STATUS.pack(_watched(connection, woken, child)))
     except (OSError, EOFError, ValueError, KeyError):
         pass  # the client is gone, or no client

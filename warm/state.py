@@ -5,12 +5,14 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import struct
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 LOADING, READY, FAILED = "loading", "ready", "failed"
+LOCK = struct.Struct("hhqqi")
+"""Linux' struct flock: kind, from where, start, length, process."""
+WHOLE = LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 FRESH = 600
 """Seconds for which an interpreter that could not be loaded is not tried again."""
 
@@ -28,8 +30,8 @@ class State:
         while True:
             descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
+                fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, WHOLE)
+            except OSError:
                 os.close(descriptor)
                 return False
             try:
@@ -66,21 +68,25 @@ def read(file: str) -> dict[str, Any] | None:
 
 
 def is_held(file: str) -> bool:
-    """Say whether somebody holds the lock of a file."""
-    with _opened(file) as descriptor:
-        if descriptor is None:
-            return False
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
+    """Say whether somebody holds the lock of a file; asking takes no lock."""
+    try:
+        descriptor = os.open(file, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
         return False
+    try:
+        held: int = LOCK.unpack(fcntl.fcntl(descriptor, fcntl.F_OFD_GETLK, WHOLE))[0]
+        return held != fcntl.F_UNLCK
+    finally:
+        os.close(descriptor)
 
 
 def failed_lately(file: str) -> bool:
     """Say whether the interpreter of a file that nobody holds could not be loaded a short while ago."""
     said = read(file)
-    return said is not None and said["state"] != READY and time.time() - os.stat(file).st_mtime < FRESH
+    try:
+        return said is not None and said["state"] != READY and time.time() - os.stat(file).st_mtime < FRESH
+    except FileNotFoundError:
+        return False
 
 
 def sweep(folder: str) -> None:
@@ -92,16 +98,3 @@ def sweep(folder: str) -> None:
             if os.path.lexists(os.path.join(folder, f"{name}.sock")):
                 os.unlink(os.path.join(folder, f"{name}.sock"))
             file.remove()
-
-
-@contextmanager
-def _opened(file: str) -> Iterator[int | None]:
-    try:
-        descriptor = os.open(file, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        yield None
-        return
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)

@@ -9,27 +9,42 @@ from typing import Any
 
 LENGTH = struct.Struct("!I")
 STATUS = struct.Struct("!i")
-BEGUN = b"+"
+READY, GO = b"?", b"!"
 STREAMS = (0, 1, 2)
 
 
-def send_request(connection: socket.socket, request: dict[str, Any], streams: list[int]) -> None:
-    """Send a request and with it the descriptors of the standard streams that are open."""
+def send_request(connection: socket.socket, request: dict[str, Any]) -> None:
+    """Send a request."""
     text = json.dumps(request).encode()
-    socket.send_fds(connection, [LENGTH.pack(len(text))], streams)
-    connection.sendall(text)
+    connection.sendall(LENGTH.pack(len(text)) + text)
 
 
-def receive_request(connection: socket.socket) -> tuple[dict[str, Any], list[int]]:
-    """Return a request, and copies of the descriptors that came with it.
+def receive_request(connection: socket.socket) -> dict[str, Any]:
+    """Return a request.
 
     Raises:
         EOFError: the connection ended before its end.
     """
-    head, streams, _, _ = socket.recv_fds(connection, LENGTH.size, len(STREAMS))
-    head += exactly(connection, LENGTH.size - len(head))
-    request: dict[str, Any] = json.loads(exactly(connection, LENGTH.unpack(head)[0]))
-    return request, streams
+    (length,) = LENGTH.unpack(exactly(connection, LENGTH.size))
+    request: dict[str, Any] = json.loads(exactly(connection, length))
+    return request
+
+
+def send_go(connection: socket.socket, streams: list[int]) -> None:
+    """Say that the stage may begin, and hand over the descriptors of the standard streams that are open."""
+    socket.send_fds(connection, [GO], streams)
+
+
+def receive_go(connection: socket.socket) -> list[int]:
+    """Return copies of the descriptors that the client hands over when it says that the stage may begin.
+
+    Raises:
+        EOFError: it said nothing.
+    """
+    said, streams, _, _ = socket.recv_fds(connection, len(GO), len(STREAMS))
+    if said != GO:
+        raise EOFError
+    return streams
 
 
 def exactly(connection: socket.socket, count: int) -> bytes:

@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,7 @@ def test_what_a_process_takes_over_from_its_parent_leads_to_another(workspace: W
 
 
 def test_it_ends_without_work(workspace: Workspace) -> None:
-    workspace.show()  # makes the folder
-    workspace.warm("stop")
+    workspace.warm("status")  # makes the folder
     command = [sys.executable, "-m", "warm.server", "name", "--idle", "0.5"]
     with subprocess.Popen(command, cwd=workspace.root, env=workspace.environment) as server:
         eventually(lambda: "name.sock" in workspace.files())
@@ -179,6 +179,18 @@ def test_what_a_killed_one_leaves_is_no_error(workspace: Workspace) -> None:
     assert done.returncode == 0 and done.stderr == "" and '"warm": false' in done.stdout
     assert workspace.loaded() != server
     assert len(workspace.files()) == 2
+
+
+def test_one_that_does_not_answer_is_not_waited_for(workspace: Workspace) -> None:
+    server = workspace.loaded()
+    os.kill(server, signal.SIGSTOP)
+    before = time.monotonic()
+    assert not workspace.show()["warm"]
+    assert time.monotonic() - before < 8
+    os.kill(server, signal.SIGCONT)
+    # What it finds in its queue when it wakes has been given up, and runs nothing.
+    assert eventually(lambda: workspace.show()["server"]) == server
+    eventually(lambda: not children(server))
 
 
 def test_one_that_would_have_threads_does_not_serve_and_says_why(workspace: Workspace, tmp_path: Path) -> None:
