@@ -35,6 +35,8 @@ from pipeline.core.files import write_csv
 from pipeline.data.geometry import carry_back
 from pipeline.metrics.map_pairs import score_rows
 from pipeline.metrics.similarity import Reference, SimilaritySettings, spearman, ssim
+from pipeline.models.state_names import TRAINED
+from pipeline.models.sweep import FIRST_BLOCK
 from pipeline.saliency.map_file import Maps, MapsWriter, Values, enlarge
 from pipeline.saliency.method import METHODS, Cost
 from pipeline.saliency.methods import lime
@@ -68,8 +70,11 @@ def measure(
     by_image = world.table.sort_values("image", kind="stable").index.to_numpy()
     few = int(np.clip(1e3 * seconds / (3 * guess + 50), 2, 44))
     slow = np.sort(by_image[:few])
-    spread = np.linspace(0, total - 1, many).astype(np.int64)
-    positions = np.unique(np.concatenate([slow, spread]))
+    # Rows of another state than the trained one go into blocks of images, which a whole cell fills: here the first one.
+    trained = np.flatnonzero(world.table["state"] == TRAINED)
+    block = np.flatnonzero((world.table["state"] != TRAINED) & (world.table["turn"] < FIRST_BLOCK))
+    spread = trained[np.linspace(0, len(trained) - 1, min(many, len(trained))).astype(np.int64)]
+    positions = np.unique(np.concatenate([slow, spread, block]))
     rows = world.rows(by_image[:few])
     ours = Ours(world, name, settings, positions)
     ours.prepare()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import signal
 import sys
 import time
+from typing import Any
 
 from warm import place, state
 
@@ -41,33 +43,40 @@ def status(folder: str) -> list[str]:
         said = state.read(file)
         if said is None:
             continue
-        where = said["workspace"]
-        if not state.is_held(file):
-            if state.failed_lately(file):
-                lines.append(f"{where}: could not be loaded: {said.get('reason', 'it died')}")
-        elif said["state"] == state.LOADING:
-            lines.append(f"{where}: process {said['process']} is loading")
-        else:
-            lines.append(
-                f"{where}: process {said['process']}, loaded in {said['loading']} s, {said['served']} stages so far, "
-                f"{_running(said['process'])} now, {_megabytes(said['process'])} MB, ends after a minute without one"
-            )
+        with contextlib.suppress(FileNotFoundError, KeyError):  # it has just ended, or never said much
+            lines += _lines(file, said)
     return lines or ["no preloaded interpreter; the next stage starts one (COSE_WARM=0 for none)"]
+
+
+def _lines(file: str, said: dict[str, Any]) -> list[str]:
+    where = said["workspace"]
+    if not state.is_held(file):
+        reason = said.get("reason", "it died")
+        return [f"{where}: could not be loaded: {reason}"] if state.failed_lately(file) else []
+    if said["state"] == state.LOADING:
+        return [f"{where}: process {said['process']} is loading"]
+    return [
+        f"{where}: process {said['process']}, loaded in {said['loading']} s, {said['served']} stages so far, "
+        f"{_running(said['process'])} now, {_megabytes(said['process'])} MB, ends after a minute without one"
+    ]
 
 
 def stop(folder: str) -> None:
     """End the preloaded interpreters of this workspace; stages that run go on."""
-    own = [file for file in _files(folder) if os.path.basename(file).startswith(f"{place.workspace()}-")]
-    for file in own:
-        said = state.read(file)
-        if said is not None and state.is_held(file):
-            os.kill(said["process"], signal.SIGTERM)
+    own = f"{place.workspace()}-"
     end = time.monotonic() + PATIENCE
-    while any(state.is_held(file) for file in own) and time.monotonic() < end:
+    asked = set()
+    while held := [file for file in _files(folder) if os.path.basename(file).startswith(own) and state.is_held(file)]:
+        if time.monotonic() > end:
+            sys.exit(f"error: {held[0]}: its process did not end within {PATIENCE:g} seconds")
+        for file in held:
+            process = (state.read(file) or {}).get("process")
+            if process is not None and process not in asked:
+                asked.add(process)
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGTERM)
         time.sleep(0.02)
-    for file in own:
-        if os.path.exists(file) and not state.is_held(file):
-            os.unlink(file)  # of one that failed or was killed
+    state.sweep(folder, own, failed=True)
 
 
 def _files(folder: str) -> list[str]:

@@ -27,7 +27,7 @@ def run_warm() -> None:
     from warm import place
 
     connection = None
-    with contextlib.suppress(OSError):  # whatever it is, the stage runs without
+    with contextlib.suppress(Exception):  # whatever it is, the stage runs without
         folder, name = place.folder(), place.name()
         connection = _taken(os.path.join(folder, f"{name}.sock"), module)
         if connection is None:
@@ -45,7 +45,7 @@ def _stage() -> str | None:
 
 
 def _wanted() -> bool:
-    """Say whether this process may be replaced: not by request, nor where Python itself was asked for something."""
+    """Say whether this process may be replaced: not with COSE_WARM=0, nor where Python was asked for something else."""
     return (
         sys.platform == "linux"
         and os.environ.get("COSE_WARM") != "0"
@@ -56,30 +56,31 @@ def _wanted() -> bool:
 
 
 def _taken(path: str, module: str) -> socket.socket | None:
-    """Return the connection to a preloaded interpreter that is ready to run a stage; None where there is none."""
+    """Return the connection to a child that has taken this stage over; None where there is none."""
     if not os.path.exists(path):
         return None
     import socket
 
     from warm.wire import READY, send_go, send_request, user_of
 
-    with contextlib.ExitStack() as stack:
-        connection = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+    connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
         connection.settimeout(PATIENCE)
-        try:
-            connection.connect(path)
-            if user_of(connection) != os.getuid():
-                return None
+        connection.connect(path)
+        if user_of(connection) == os.getuid():
             request, streams = _request(module)
             send_request(connection, request)
-            if connection.recv(1) != READY:
-                return None
-        except OSError:
-            return None  # nobody listens there any more, or not in time
-        connection.settimeout(None)
-        send_go(connection, streams)
-        stack.pop_all()  # it stays open
-        return connection
+            if connection.recv(1) == READY:
+                connection.settimeout(None)
+                send_go(connection, streams)
+                return connection
+    except OSError:
+        pass  # nobody listens there any more, or not in time
+    except BaseException:
+        connection.close()
+        raise
+    connection.close()
+    return None
 
 
 def _start(file: str, name: str) -> None:
@@ -93,10 +94,18 @@ def _start(file: str, name: str) -> None:
     from warm.place import ROOT
 
     flags = subprocess._args_from_interpreter_flags()  # type: ignore[attr-defined] # as multiprocessing does
-    subprocess.Popen(
-        [sys.executable, *flags, "-m", "warm.server", name], cwd=ROOT,
-        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
-    )  # fmt: skip
+    for option, value in sys._xoptions.items():
+        flags += ["-X", option if value is True else f"{option}={value}"]
+    between = os.fork()  # so that the stage has no child that it did not start
+    if between == 0:
+        try:
+            subprocess.Popen(
+                [sys.executable, *flags, "-m", "warm.server", name], cwd=ROOT, start_new_session=True,
+                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+            )  # fmt: skip
+        finally:
+            os._exit(0)
+    os.waitpid(between, 0)
 
 
 def _request(module: str) -> tuple[dict[str, Any], list[int]]:
@@ -139,7 +148,7 @@ def _follow(connection: socket.socket) -> NoReturn:
     try:
         status = STATUS.unpack(exactly(connection, STATUS.size))[0]
     except (OSError, EOFError):
-        print("error: the stage was killed, and what watched it", file=sys.stderr, flush=True)
+        print("error: the stage and its keeper were killed", file=sys.stderr, flush=True)
         status = signal.SIGKILL
     if os.WIFSIGNALED(status):
         _die(os.WTERMSIG(status))
@@ -150,7 +159,7 @@ def _die(number: int) -> NoReturn:
     import resource
 
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))  # the child's is enough
-    if number not in (signal.SIGKILL, signal.SIGSTOP):
+    if number != signal.SIGKILL:
         signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, [number])
     os.kill(os.getpid(), number)

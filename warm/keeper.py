@@ -1,4 +1,7 @@
-"""The keeper of one stage: a small process between client and child, which needs nobody else."""
+"""The keeper of one stage: a small process between client and child, which needs nobody else.
+
+It is the child's parent. Should it be killed, the kernel kills the child too; children of the child are not reached.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,13 @@ import select
 import signal
 import socket
 import traceback
-from collections.abc import Iterator
 from typing import NoReturn
 
-from warm.child import become
+from warm.child import become, prepare
 from warm.wire import READY, STATUS, receive_go, receive_request
 
 PATIENCE = 10
-"""Seconds for a client to send its request, and to say that it waits."""
+"""Seconds for a client to send its request, and to give the go."""
 DIE_WITH_PARENT = 1  # PR_SET_PDEATHSIG
 
 prctl = ctypes.CDLL(None).prctl
@@ -25,38 +27,49 @@ prctl = ctypes.CDLL(None).prctl
 def keep(connection: socket.socket) -> NoReturn:
     """Run what the client asks for in a child, and end this process when it has ended."""
     try:
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
         os.setsid()
         woken = wake_on_child()
         connection.settimeout(PATIENCE)
         request = receive_request(connection)
-        connection.sendall(READY)
-        streams = receive_go(connection)
-        connection.settimeout(None)
+        begun, begins = os.pipe2(os.O_CLOEXEC)
         keeper = os.getpid()
+        # What comes before the stage runs waits for it, instead of ending half a child.
+        signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         child = os.fork()
         if child == 0:
-            os.setsid()
-            prctl(DIE_WITH_PARENT, signal.SIGKILL)
-            if os.getppid() != keeper:
-                os._exit(1)
-            for descriptor in (woken, signal.set_wakeup_fd(-1), connection.detach()):
-                os.close(descriptor)
-            with never_returns():
-                become(request, streams)
-        for stream in streams:
-            os.close(stream)
-        connection.sendall(STATUS.pack(_watched(connection, woken, child)))
-    except (OSError, EOFError, ValueError, KeyError):
-        pass  # the client is gone, or no client
+            _become(connection, request, keeper, begins, (woken, begun))
+        with contextlib.suppress(OSError):
+            os.setpgid(child, child)  # so that there is a group to signal, whoever runs first
+        signal.pthread_sigmask(signal.SIG_SETMASK, [])
+        os.close(begins)
+        if os.read(begun, 1):  # nothing if the child has failed, or waits in vain: the client then does without
+            connection.settimeout(None)
+            connection.sendall(STATUS.pack(_watched(connection, woken, child)))
     finally:
         os._exit(0)
 
 
-@contextlib.contextmanager
-def never_returns() -> Iterator[None]:
-    """End the child here if it fails before its stage begins, so that it does not go on as a second keeper."""
+def _become(
+    connection: socket.socket, request: dict[str, object], keeper: int, begins: int, others: tuple[int, ...]
+) -> NoReturn:
+    """Make this process ready for the stage, say so, wait for the go, and run it."""
     try:
-        yield
+        os.setpgid(0, 0)
+        prctl(DIE_WITH_PARENT, signal.SIGKILL)
+        if os.getppid() != keeper:
+            os._exit(1)
+        for descriptor in (*others, signal.set_wakeup_fd(-1)):
+            os.close(descriptor)
+        prepare(request)
+        connection.sendall(READY)
+        streams = receive_go(connection)
+        os.close(connection.detach())
+        os.write(begins, b"!")
+        os.close(begins)
+        become(request, streams)
+    except (EOFError, OSError):
+        pass  # nobody waits for it any more
     except BaseException:
         traceback.print_exc()
     finally:
@@ -100,5 +113,5 @@ def _received(connection: socket.socket) -> bytes:
 
 
 def _send(group: int, number: int) -> None:
-    with contextlib.suppress(ProcessLookupError):
+    with contextlib.suppress(OSError):
         os.killpg(group, number)

@@ -13,14 +13,21 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LONGEST = 100
 """Bytes of a socket's path; Linux takes 107."""
 PREFIXES = (
-    "ARROW_", "BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "GOMP_", "GOTO_", "GX_", "HF_", "HUGGINGFACE_", "JE_", "KMP_",
-    "LC_", "LD_", "MALLOC_", "MKL_", "MPL", "NCCL_", "NUMBA_", "NUMEXPR_", "NUMPY_", "NVIDIA_", "OMP_", "ONEDNN_",
-    "OPENBLAS_", "PANDAS_", "PYARROW_", "PYTHON", "PYTORCH_", "SCIPY_", "SKIMAGE_", "SKLEARN_", "TIMM_", "TORCH",
-    "TQDM_",
+    "ARROW_", "ATEN_", "BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "GOMP_", "GOTO_", "GX_", "HF_",
+    "HUGGINGFACE_", "JE_", "JOBLIB_", "KMP_", "LC_", "LD_", "LOKY_", "MALLOC_", "MATPLOTLIB", "MIMALLOC_", "MKL_",
+    "MPL", "NCCL_", "NPY_", "NUMBA_", "NUMEXPR_", "NUMPY_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "OPENCV_",
+    "OPENSSL_", "PANDAS_", "PILLOW_", "PYARROW_", "PYDANTIC_", "PYTHON", "PYTORCH_", "SCIPY_", "SKIMAGE_",
+    "SKLEARN_", "TIMM_", "TORCH", "TQDM_",
 )  # fmt: skip
-NAMES = ("GLIBC_TUNABLES", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TZ", "VIRTUAL_ENV", "XDG_CACHE_HOME",
-         "XDG_CONFIG_HOME", "XDG_DATA_HOME")  # fmt: skip
-"""Environment variables that Python, the loader of libraries and packages read when they start or are imported."""
+NAMES = (
+    "GLIBC_TUNABLES", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TZ", "VIRTUAL_ENV", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+    "XDG_DATA_HOME",
+)  # fmt: skip
+"""Beginnings and names of environment variables that are read when Python starts, or libraries and packages load."""
+
+
+STATUS = ("Cap", "Mems_allowed:", "NoNewPrivs:", "Seccomp")
+"""Lines of /proc/self/status that a process takes over from its parent."""
 
 
 def folder() -> str:
@@ -31,7 +38,7 @@ def folder() -> str:
     """
     base = os.environ.get("XDG_RUNTIME_DIR") or os.environ.get("TMPDIR") or "/tmp"
     path = os.path.join(base, f"cose-{os.getuid()}")
-    if len(os.fsencode(path)) + 50 > LONGEST:
+    if not os.path.isabs(path) or len(os.fsencode(path)) + 50 > LONGEST:
         path = f"/tmp/cose-{os.getuid()}"
     try:
         os.mkdir(path, 0o700)
@@ -60,15 +67,17 @@ def identity() -> list[object]:
     here = os.path.join(ROOT, "warm")
     code = [os.stat(os.path.join(here, file)).st_mtime_ns for file in sorted(os.listdir(here)) if file.endswith(".py")]
     limits = [getattr(resource, limit) for limit in dir(resource) if limit.startswith("RLIMIT_")]
-    with open("/proc/self/cgroup") as file:
-        group = file.read()  # of a batch system's job, say, whose limits hold for what it starts
+    said = []
+    for name in ("cgroup", "oom_score_adj", "status"):  # a group is a batch system's job, say, whose limits hold
+        with open(f"/proc/self/{name}") as file:
+            said += [line for line in file if name != "status" or line.startswith(STATUS)]
     variables = [one for one in os.environ.items() if one[0].startswith(PREFIXES) or one[0] in NAMES]
     return [
         code, os.uname().nodename, sys.executable, sys.prefix, sys.version, sys.flags, sorted(sys._xoptions.items()),
-        sys.warnoptions, sorted(variables),
-        [resource.getrlimit(limit) for limit in limits], sorted(os.sched_getaffinity(0)), os.nice(0), group,
-        [os.readlink(f"/proc/self/ns/{kind}") for kind in ("mnt", "net", "pid", "user")],
-        os.getresuid(), os.getresgid(), sorted(os.getgroups()),
+        sys.warnoptions, sorted(variables), [resource.getrlimit(limit) for limit in limits],
+        sorted(os.sched_getaffinity(0)), os.sched_getscheduler(0), os.nice(0), said,
+        [os.readlink(f"/proc/self/ns/{kind}") for kind in sorted(os.listdir("/proc/self/ns"))],
+        os.readlink("/proc/self/root"), os.getresuid(), os.getresgid(), sorted(os.getgroups()),
     ]  # fmt: skip
 
 

@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from warm import place, third_party
+from warm import child, place, third_party
 from warm.keeper import keep, wake_on_child
 from warm.state import FAILED, LOADING, READY, State, sweep
 from warm.wire import user_of
@@ -22,8 +22,14 @@ from warm.wire import user_of
 IDLE = 60.0
 """Seconds without a stage after which it ends."""
 LOOK = 1.0
-"""Least seconds between two looks at the files that it depends on; they take some milliseconds."""
+"""Minimum seconds between two looks at the files of all modules; they take some milliseconds."""
 ROOT = Path(place.ROOT)
+Stamp = tuple[int, ...] | None
+"""What tells a file from a changed one; None where there is none."""
+
+
+class EndedError(BaseException):
+    """Somebody has asked this process to end."""
 
 
 class UnfitError(Exception):
@@ -36,8 +42,7 @@ def main() -> None:
     parser.add_argument("name")
     parser.add_argument("--idle", type=float, default=IDLE)
     arguments = parser.parse_args()
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _reset_signals()
     folder = place.folder()
     state = State(os.path.join(folder, f"{arguments.name}.json"))
     if not state.take():
@@ -58,14 +63,31 @@ def main() -> None:
             listener.listen(128)
             about |= {"state": READY, "loading": round(time.monotonic() - start, 1)}
             serve(listener, files, state, about, arguments.idle)
-    except UnfitError as error:
-        state.say(**about, state=FAILED, reason=str(error))
+    except EndedError:
+        pass
+    except Exception as error:
+        reason = str(error) if isinstance(error, UnfitError) else f"{type(error).__name__}: {error}"
+        state.say(**about, state=FAILED, reason=" ".join(reason.split()))
         stays = True  # so that it is not tried again at once
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)
         if not stays:
             state.remove()
+
+
+def _reset_signals() -> None:
+    """Begin with Python's own handling of signals, whatever the stage that started this process ignores or blocks."""
+    for number in signal.valid_signals():
+        if number not in (signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE, signal.SIGXFSZ):
+            signal.signal(number, signal.SIG_DFL)
+    signal.pthread_sigmask(signal.SIG_SETMASK, [])
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def end(*_: Any) -> None:
+        raise EndedError
+
+    signal.signal(signal.SIGTERM, end)
 
 
 def load() -> None:
@@ -77,10 +99,15 @@ def load() -> None:
     # Arrow's allocator starts a thread in the background when it is loaded.
     said = os.environ.get("JE_ARROW_MALLOC_CONF")
     os.environ["JE_ARROW_MALLOC_CONF"] = ",".join(filter(None, [said, "background_thread:false"]))
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # as `pipeline.core.suites` has it, and read at import too
+    before = dict(os.environ)
     gc.disable()
     for module, name in third_party.imported(ROOT):
         third_party.load(module, name)
         check_fit(f"importing {module}")
+    child.imported_variables.update({name: value for name, value in os.environ.items() if name not in before})
+    sys.stdout.flush()  # or each child would print what an import has printed
+    sys.stderr.flush()
     gc.collect()
     gc.freeze()  # a collection in a child would copy the pages that it shares
 
@@ -108,24 +135,33 @@ class Files:
         """Take the workspace, its lock file, and the interpreter with its folders of packages."""
         packages = {part for part in sys.path if part.endswith(("site-packages", "dist-packages"))}
         own = {ROOT, ROOT / "requirements.lock", Path(sys.prefix) / "pyvenv.cfg", Path(sys.executable)}
-        self.were = {path: _stamp(path) for path in {*packages, *map(str, own)}}
-        self.seen = time.monotonic()
+        self.start = time.time_ns()
+        self.few = {path: _stamp(path) for path in {*packages, *map(str, own)}}
+        self.modules: dict[str, Stamp] = {}
+        self.seen = 0.0
         self.changed = False
 
     def add_modules(self) -> None:
-        """Take the files of all modules that are loaded now."""
+        """Take the files of all modules that are loaded now; one written meanwhile may not be what was loaded."""
         files = {getattr(module, "__file__", None) for module in list(sys.modules.values())}
-        self.were |= {path: _stamp(path) for path in filter(None, files)}
+        self.modules = {path: _stamp(path) for path in filter(None, files)}
+        self.seen = time.monotonic()
+        self.changed = any(stamp is not None and stamp[-1] >= self.start for stamp in self.modules.values())
 
     def have_changed(self) -> bool:
-        """Say whether any of them has changed, as it was a moment ago if they were looked at then."""
+        """Say whether any of them has changed: few are always looked at, modules if they were not a moment ago."""
         if time.monotonic() - self.seen >= LOOK and not self.changed:
-            self.changed = any(_stamp(path) != stamp for path, stamp in self.were.items())
+            self.changed = any(_stamp(path) != stamp for path, stamp in self.modules.items())
             self.seen = time.monotonic()
+        return self.changed or self.packages_have_changed()
+
+    def packages_have_changed(self) -> bool:
+        """Say whether the workspace, its lock file, the interpreter or the list of packages has changed."""
+        self.changed |= any(_stamp(path) != stamp for path, stamp in self.few.items())
         return self.changed
 
 
-def _stamp(path: str) -> tuple[int, ...] | None:
+def _stamp(path: str) -> Stamp:
     try:
         found = os.stat(path)
     except OSError:
@@ -153,26 +189,31 @@ def serve(listener: socket.socket, files: Files, state: State, about: dict[str, 
             last = time.monotonic()
         elif time.monotonic() - last >= idle:
             return
-        if listener.fileno() not in ready or files.have_changed():
+        # Modules take too long to look at while a client waits; they were not long ago.
+        if listener.fileno() not in ready or files.packages_have_changed():
             continue
         try:
             connection, _ = listener.accept()
         except OSError:
-            continue  # the client is gone again
+            time.sleep(0.05)  # the client is gone again, or there are too many files open
+            continue
         with connection:
             if user_of(connection) != os.getuid():
                 continue
             check_fit("a stage")
+            signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # the keeper must not end as this process does
             try:
                 keeper = os.fork()
+                if keeper == 0:
+                    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+                    for descriptor in (listener.detach(), woken, signal.set_wakeup_fd(-1)):
+                        os.close(descriptor)
+                    state.leave()
+                    keep(connection)
             except OSError:
                 continue  # no memory: the client finds the connection closed and runs the stage itself
-            if keeper == 0:
-                for descriptor in (listener.detach(), woken, signal.set_wakeup_fd(-1)):
-                    os.close(descriptor)
-                state.leave()
-                signal.signal(signal.SIGTERM, signal.SIG_DFL)
-                keep(connection)
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, [signal.SIGTERM])
             running.add(keeper)
             served += 1
 

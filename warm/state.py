@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -10,7 +11,7 @@ import time
 from typing import Any
 
 LOADING, READY, FAILED = "loading", "ready", "failed"
-LOCK = struct.Struct("hhqqi")
+LOCK = struct.Struct("hhqqi4x")
 """Linux' struct flock: kind, from where, start, length, process."""
 WHOLE = LOCK.pack(fcntl.F_WRLCK, os.SEEK_SET, 0, 0, 0)
 FRESH = 600
@@ -31,7 +32,7 @@ class State:
             descriptor = os.open(self.file, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             try:
                 fcntl.fcntl(descriptor, fcntl.F_OFD_SETLK, WHOLE)
-            except OSError:
+            except (BlockingIOError, PermissionError):
                 os.close(descriptor)
                 return False
             try:
@@ -52,8 +53,12 @@ class State:
         os.close(self.descriptor)
 
     def remove(self) -> None:
-        """Remove the file, and with it the lock."""
-        os.unlink(self.file)
+        """Remove the file, and with it the lock; a file of another one in its place stays."""
+        try:
+            if os.path.samestat(os.fstat(self.descriptor), os.stat(self.file)):
+                os.unlink(self.file)
+        except FileNotFoundError:
+            pass
         os.close(self.descriptor)
 
 
@@ -61,8 +66,8 @@ def read(file: str) -> dict[str, Any] | None:
     """Return what a file says, None where there is none or it says nothing yet."""
     try:
         with open(file, encoding="utf-8") as opened:
-            said: dict[str, Any] = json.load(opened)
-            return said
+            said = json.load(opened)
+            return said if isinstance(said, dict) else None
     except (OSError, ValueError):
         return None
 
@@ -85,16 +90,24 @@ def failed_lately(file: str) -> bool:
     said = read(file)
     try:
         return said is not None and said["state"] != READY and time.time() - os.stat(file).st_mtime < FRESH
-    except FileNotFoundError:
+    except (FileNotFoundError, KeyError):
         return False
 
 
-def sweep(folder: str) -> None:
-    """Remove what killed interpreters left behind: all files that are called as one that nobody holds."""
+def sweep(folder: str, prefix: str = "", *, failed: bool = False) -> None:
+    """Remove state files that nobody holds, and their sockets: what killed interpreters left behind.
+
+    Args:
+        folder: of the sockets.
+        prefix: what the names begin with.
+        failed: remove what says that one could not be loaded as well, so that it is tried again.
+    """
     for entry in os.listdir(folder):
         name, end = os.path.splitext(entry)
-        file = State(os.path.join(folder, entry))
-        if end == ".json" and not failed_lately(file.file) and file.take():
-            if os.path.lexists(os.path.join(folder, f"{name}.sock")):
+        state = State(os.path.join(folder, entry))
+        if end != ".json" or not name.startswith(prefix) or (failed_lately(state.file) and not failed):
+            continue
+        if state.take():
+            with contextlib.suppress(FileNotFoundError):
                 os.unlink(os.path.join(folder, f"{name}.sock"))
-            file.remove()
+            state.remove()

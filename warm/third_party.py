@@ -1,4 +1,4 @@
-"""What to load before: everything that the project's code imports and that is not the project's."""
+"""What to preload: everything that the project's code imports and that is not the project's."""
 
 from __future__ import annotations
 
@@ -42,5 +42,5 @@ def load(module: str, name: str) -> None:
         found = importlib.import_module(module)
         if name and not hasattr(found, name):  # asking alone loads what a package loads late
             importlib.import_module(f"{module}.{name}")
-    except Exception:
+    except (Exception, SystemExit):
         return

@@ -1,4 +1,4 @@
-"""The protocol's two ends of a message; see the package for the whole of it."""
+"""Both ends of the protocol's messages; see the package for the whole of it."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 LENGTH = struct.Struct("!I")
 STATUS = struct.Struct("!i")
+PEER = struct.Struct("iII")
+"""Linux' struct ucred: process, user, group."""
 READY, GO = b"?", b"!"
 STREAMS = (0, 1, 2)
 
@@ -48,7 +50,7 @@ def receive_go(connection: socket.socket) -> list[int]:
 
 
 def exactly(connection: socket.socket, count: int) -> bytes:
-    """Return so many bytes.
+    """Return exactly ``count`` bytes.
 
     Raises:
         EOFError: the connection ended before.
@@ -64,6 +66,6 @@ def exactly(connection: socket.socket, count: int) -> bytes:
 
 def user_of(connection: socket.socket) -> int:
     """Return the user of the process at the other end, as the kernel knows it."""
-    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
-    _, user, _ = struct.unpack("3i", packed)
+    packed = connection.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, PEER.size)
+    _, user, _ = PEER.unpack(packed)
     return int(user)

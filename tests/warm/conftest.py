@@ -84,6 +84,17 @@ class Workspace:
             out, err = process.communicate(read, timeout=60)
         return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
+    def run_warm(self, stage: str, *arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+        """Run a stage to its end, and make sure that a preloaded interpreter ran it."""
+        before = self.served()
+        done = self.run(stage, *arguments, **options)
+        assert self.served() == before + 1
+        return done
+
+    def served(self) -> int:
+        (said,) = self.sockets.glob("*.json")
+        return json.loads(said.read_text())["served"]
+
     def show(self, *arguments: str, **options: Any) -> dict[str, Any]:
         """Run the stage that says what it finds."""
         done = self.run("show", *arguments, **options)

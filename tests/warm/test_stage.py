@@ -7,6 +7,7 @@ import pty
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,10 @@ def both(workspace: Workspace, *arguments: str, **options: Any) -> tuple[dict[st
 
 
 def test_it_finds_what_a_cold_one_finds(workspace: Workspace, tmp_path: Path) -> None:
-    warm, cold = both(workspace, "--cell", "größe", "", input="two\nlines", variables={"WORD": "a\udcffb", "EMPTY": ""})
-    assert warm["name"] == "__main__" and warm["read"] == "two\nlines"
+    warm, cold = both(
+        workspace, "--cell", "größe", "", input="two\r\nlines", variables={"WORD": "a\udcffb", "EMPTY": ""}
+    )
+    assert warm["name"] == "__main__" and warm["read"] == "two\r\nlines"
     assert warm["argv"][1:] == ["--cell", "größe", ""]
     # Cold, `warm.client` has been imported by the package of stages; warm, too, and nothing else of it.
     assert warm["own"] == cold["own"]
@@ -50,6 +53,11 @@ def test_it_is_in_the_clients_folder_with_its_umask_and_signals(workspace: Works
     warm, cold = both(workspace, **options)
     assert warm["umask"] == 0o027 and warm["directory"] == str(tmp_path / "elsewhere")
     assert warm["blocked"] == [signal.SIGUSR1] and warm["signals"][str(int(signal.SIGHUP))] == str(signal.SIG_IGN)
+    assert {k: v for k, v in warm.items() if k not in OWN} == {k: v for k, v in cold.items() if k not in OWN}
+    # The preloaded interpreter was started by such a stage; one that ignores and blocks nothing finds nothing of that.
+    del options["preexec_fn"]
+    warm, cold = both(workspace, **options)
+    assert warm["blocked"] == []
     assert {k: v for k, v in warm.items() if k not in OWN} == {k: v for k, v in cold.items() if k not in OWN}
 
 
@@ -102,7 +110,7 @@ def test_at_a_terminal(workspace: Workspace) -> None:
 )  # fmt: skip
 def test_it_ends_as_a_cold_one(workspace: Workspace, arguments: tuple[str, ...], code: int, error: str) -> None:
     workspace.loaded()
-    warm = workspace.run("ends", *arguments)
+    warm = workspace.run_warm("ends", *arguments)
     assert (warm.returncode, warm.stdout, warm.stderr) == (code, "", error)
     cold = workspace.run("ends", *arguments, variables={"COSE_WARM": "0"})
     assert (cold.returncode, cold.stdout, cold.stderr) == (code, "", error)
@@ -110,7 +118,7 @@ def test_it_ends_as_a_cold_one(workspace: Workspace, arguments: tuple[str, ...],
 
 def test_an_exception_shows_the_stages_own_frames(workspace: Workspace) -> None:
     workspace.loaded()
-    warm = workspace.run("ends", "raise")
+    warm = workspace.run_warm("ends", "raise")
     assert warm.returncode == 1 and warm.stderr.startswith("Traceback (most recent call last):\n")
     assert "stages/ends.py" in warm.stderr and "/warm/" not in warm.stderr
     assert warm.stderr.endswith("ZeroDivisionError: division by zero\n")
@@ -167,8 +175,35 @@ def test_without_its_keeper_a_stage_does_not_go_on(workspace: Workspace) -> None
         keeper = int(Path(f"/proc/{child}/stat").read_text().split()[3])
         os.kill(keeper, signal.SIGKILL)
         assert process.wait(10) == -signal.SIGKILL
-        assert process.stderr.readline() == "error: the stage was killed, and what watched it\n"
+        assert process.stderr.readline() == "error: the stage and its keeper were killed\n"
         eventually(lambda: not is_alive(child), 2)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_at_any_moment_ends_the_stage(workspace: Workspace, tmp_path: Path, number: int) -> None:
+    workspace.loaded()
+    code = "import os, sys, time\n\nopen(sys.argv[1], 'a').write(f'{os.getpid()}\\n')\ntime.sleep(30)\n"
+    (workspace.root / "stages/late.py").write_text(code)
+    begun = tmp_path / "begun"
+    begun.touch()
+    for milliseconds in range(0, 120, 4):
+        with workspace.start("late", str(begun)) as process:
+            time.sleep(milliseconds / 1000)
+            process.send_signal(number)
+            process.communicate(timeout=10)
+            assert process.returncode in (-number, 1)  # 1: Python was told while it was starting
+    eventually(lambda: not any(is_alive(int(line)) for line in begun.read_text().split()), 2)
+    assert begun.read_text(), "no stage had begun"
+
+
+def test_what_fails_before_the_stage_begins_is_a_cold_start(workspace: Workspace) -> None:
+    workspace.loaded()
+    with (workspace.root / "warm/child.py").open("a") as file:
+        file.write("\n\ndef prepare(request):\n    raise RuntimeError\n")
+    workspace.show()
+    eventually(lambda: "loaded in" in workspace.warm("status"))
+    done = workspace.run("show")
+    assert done.returncode == 0 and '"warm": false' in done.stdout and done.stderr == ""
 
 
 def test_an_edit_takes_effect_at_once(workspace: Workspace) -> None:
@@ -178,17 +213,17 @@ def test_an_edit_takes_effect_at_once(workspace: Workspace) -> None:
     server = workspace.loaded()
     for number in range(5):
         (workspace.root / "pipeline/value.py").write_text(f"VALUE = {10**number}\n")
-        assert workspace.run("value").stdout == f"{10**number}\n"
+        assert workspace.run_warm("value").stdout == f"{10**number}\n"
     (workspace.root / "stages/new.py").write_text("import value2\n\nprint(value2.X)\n")
     (workspace.root / "value2.py").write_text("X = 'new'\n")
-    assert workspace.run("new").stdout == "new\n"
+    assert workspace.run_warm("new").stdout == "new\n"
     assert workspace.show()["server"] == server
 
 
 def test_a_stage_that_is_not_there(workspace: Workspace) -> None:
     workspace.loaded()
     cold = workspace.run("missing", variables={"COSE_WARM": "0"})
-    warm = workspace.run("missing")
+    warm = workspace.run_warm("missing")
     assert warm.returncode == cold.returncode == 1
     assert "No module named stages.missing" in warm.stderr
 
@@ -197,7 +232,7 @@ def test_children_draw_different_random_numbers(workspace: Workspace) -> None:
     code = "import random\n\nimport numpy as np\n\nprint(random.random(), np.random.random())\n"
     (workspace.root / "stages/draws.py").write_text(code)
     workspace.loaded()
-    drawn = [workspace.run("draws").stdout.split() for _ in range(3)]
+    drawn = [workspace.run_warm("draws").stdout.split() for _ in range(3)]
     assert len({one[0] for one in drawn}) == len({one[1] for one in drawn}) == 3
 
 
@@ -206,7 +241,7 @@ def test_what_is_printed_is_written_before_it_ends(workspace: Workspace) -> None
     code += "threading.Thread(target=lambda: (time.sleep(0.3), print('thread'))).start()\nprint('first')\n"
     (workspace.root / "stages/threads.py").write_text(code)
     workspace.loaded()
-    assert workspace.run("threads").stdout == "first\nthread\nlast\n"
+    assert workspace.run_warm("threads").stdout == "first\nthread\nlast\n"
 
 
 def test_other_uses_of_python_are_left_alone(workspace: Workspace) -> None:
