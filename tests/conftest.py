@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
@@ -23,6 +24,13 @@ from pipeline.models.network import Network, NetworkSettings
 
 SIDE, CLASSES = 24, 4
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
+
+def pytest_configure() -> None:
+    # A job in the background ignores Ctrl-C, and one of nohup's hanging up; what it starts would, too.
+    for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
 
 
 def wrapped(network: nn.Module, cam: str, layout: Layout = "channels_first") -> Classifier:

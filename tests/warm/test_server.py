@@ -92,7 +92,7 @@ def test_eight_first_stages_at_once_start_one(workspace: Workspace) -> None:
         assert process.returncode == 0
     server = workspace.loaded()
     name = workspace.files()[0].partition(".")[0].encode()
-    assert servers_called(name) == [server]
+    eventually(lambda: servers_called(name) == [server])  # others find the lock taken, and end
 
 
 def test_two_workspaces_do_not_meet(make: Make) -> None:
