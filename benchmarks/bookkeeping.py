@@ -115,7 +115,8 @@ def run(root: Path, *command: str) -> tuple[float, float, str]:
     before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     # The environment's programs first, whether it is activated or not.
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
-    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=os.environ | {"PATH": path})
+    environment = os.environ | {"PATH": path, "COSE_WARM": "0"}
+    done = subprocess.run(command, cwd=root, capture_output=True, text=True, env=environment)
     wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
     if done.returncode:
         sys.exit(f"error: {' '.join(command[:3])}: exit {done.returncode}: {done.stderr[-500:]}")
