@@ -67,7 +67,7 @@ def main() -> None:
         pass
     except Exception as error:
         reason = str(error) if isinstance(error, UnfitError) else f"{type(error).__name__}: {error}"
-        state.say(**about, state=FAILED, reason=" ".join(reason.split()))
+        state.say(**about | {"state": FAILED, "reason": " ".join(reason.split())})
         stays = True  # so that it is not tried again at once
     finally:
         with contextlib.suppress(FileNotFoundError):

@@ -242,6 +242,18 @@ def test_one_that_dies_while_it_loads_is_not_tried_again_at_once(workspace: Work
     assert "could not be loaded: it died" in workspace.warm("status")
 
 
+def test_one_that_fails_while_it_serves_says_why(workspace: Workspace) -> None:
+    with (workspace.root / "warm/server.py").open("r+") as file:
+        code = file.read()
+        assert 'check_fit("a stage")' in code
+        file.seek(0)
+        file.write(code.replace('check_fit("a stage")', 'raise UnfitError("a stage is too much")'))
+    workspace.show()
+    eventually(lambda: "loaded in" in workspace.warm("status"))
+    assert not workspace.show()["warm"]
+    eventually(lambda: f"{workspace.root}: could not be loaded: a stage is too much\n" == workspace.warm("status"))
+
+
 @pytest.mark.parametrize("mode", [0o755, 0o770, None])
 def test_a_folder_that_others_can_enter_is_not_used(workspace: Workspace, mode: int | None) -> None:
     if mode is None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import time
 from pathlib import Path
 from typing import Any
@@ -81,10 +84,6 @@ def test_at_a_terminal(workspace: Workspace) -> None:
     (workspace.root / "stages/asks.py").write_text(code)
     workspace.loaded()
     here, there = pty.openpty()
-    import fcntl
-    import struct
-    import termios
-
     fcntl.ioctl(there, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 77, 0, 0))
     with workspace.start("asks", stdin=there, stdout=there, stderr=there) as process:
         os.close(there)
