@@ -8,7 +8,8 @@ import pandas as pd
 
 from pipeline.core import params, tables
 from pipeline.data.dataset import DATASETS
-from pipeline.data.plan import PlanSettings, draw_plan
+from pipeline.data.plan import draw_plan
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.prepared import BOXES, IMAGES, PLAN, SPLITS, prepared_file
 from pipeline.data.splits import draw_splits
 from stages.command import run

@@ -28,6 +28,8 @@ LAUNCHER = "warm"
 """The one package of ours that is not followed: it chooses the process that a stage runs in, not what it computes."""
 
 LOADERS = {"builtins", "imp", "importlib", "pkgutil", "runpy", "zipimport"}
+PACKAGE_LISTS = "importlib.metadata"
+"""The one part of a loader's package that loads no code: lists of installed packages and of their files."""
 LOADING = {"__builtins__", "__import__", "__loader__", "__spec__", "compile", "eval", "exec"}
 PLACES = {"__file__", "__path__"}
 """Modules and names by which code is loaded, and files are found, without an import statement that says which."""
@@ -193,7 +195,8 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
-            self._add(alias.name, node)
+            bound = alias.name if alias.asname else alias.name.split(".")[0]
+            self._add(alias.name if bound != "importlib" else bound, node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         base = node.module or ""
@@ -221,7 +224,7 @@ class _Reader(ast.NodeVisitor):
             if missing := self.code.missing(module):
                 raise self.error(node, f"an import of {missing}", "modules and names that exist")
             self.module.imports += with_packages(module)
-        elif module.split(".")[0] in LOADERS:
+        elif module != PACKAGE_LISTS and module.split(".")[0] in LOADERS:
             self._loads(node, f"an import of {module}")
 
     def visit_If(self, node: ast.If) -> None:

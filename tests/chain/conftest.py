@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.data.plan import PlanSettings, draw_plan
+from pipeline.data.plan import draw_plan
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.transforms import TRANSFORMS
 from pipeline.models.prediction import predict, rows_of
 from pipeline.models.states import States

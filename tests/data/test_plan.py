@@ -14,7 +14,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.randomness import generator, stream_seed
 from pipeline.core.tables import write
 from pipeline.data.dataset import Collection, SplitSettings
-from pipeline.data.plan import PlanSettings, draw_plan, row_number
+from pipeline.data.plan import draw_plan, row_number
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.prepared import PLAN
 from pipeline.data.splits import draw_splits
 from pipeline.data.transforms import TRANSFORMS

@@ -11,7 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipeline.data.plan import PlanSettings, draw_plan, rows_per_image
+from pipeline.data.plan import draw_plan
+from pipeline.data.plan_settings import PlanSettings, rows_per_image
 from pipeline.data.transforms import TRANSFORMS
 from pipeline.models.build import build
 from pipeline.models.classifier import Classifier
