@@ -8,9 +8,9 @@ import pandas as pd
 from pipeline.core import tables
 from pipeline.core.files import whole, write_csv, write_json
 from pipeline.core.randomness import stream_seed
+from pipeline.data.labels import check_labels
 from pipeline.data.pictures import Selection, decode
 from pipeline.data.prepared import IMAGES, SPLITS, prepared_file
-from pipeline.data.splits import check_labels
 from pipeline.models.build import own_classes, resolved
 from pipeline.models.learner import Split, evaluate
 from pipeline.models.network import Network

@@ -64,22 +64,6 @@ def draw_splits(collection: Collection, settings: SplitSettings, seed: int, data
     )
 
 
-def check_labels(splits: pd.DataFrame, classes: int, source: str, model: str) -> None:
-    """Raise a `UserError` for the first image whose label is none of a network's classes.
-
-    Args:
-        splits: the table ``splits``.
-        classes: how many the network tells apart.
-        source: what to call the table in messages.
-        model: likewise the network.
-    """
-    beyond = splits[splits["label"] >= classes]
-    if len(beyond):
-        first = beyond.iloc[0]
-        raise UserError(f"{source}: image {first['image']} ({first['name']}): found the label {first['label']}; "
-                        f"allowed: 0 to {classes - 1}, the classes of {model}")  # fmt: skip
-
-
 def _official(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> npt.NDArray[Any]:
     if collection.splits is None:
         raise UserError(f"params.yaml: datasets.{dataset}.split.test: found 'official'; this dataset has no official "

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 import pickle
 import re
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
@@ -126,7 +126,7 @@ def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int,
     if settings.weights is None:
         return None
     if isinstance(settings.weights, FileWeights):
-        backbone, origin = from_file(settings.weights, backbone, where, ignored=classifier)
+        backbone, origin = from_file(settings.weights, backbone, where, model.classifier_prefixes())
     else:
         backbone = _fitting(from_timm(settings, image_size, where), backbone, (), settings.architecture)
         origin = f"timm's {settings.architecture}"
@@ -180,7 +180,7 @@ def from_timm(settings: ModelSettings, image_size: int, where: str, classes: int
 
 
 def from_file(
-    settings: FileWeights, own: Mapping[str, torch.Tensor], where: str, ignored: Collection[str] = ()
+    settings: FileWeights, own: Mapping[str, torch.Tensor], where: str, ignored: tuple[str, ...] = ()
 ) -> tuple[State, str]:
     """Return a model's weights with those of a file in their places.
 
@@ -188,7 +188,7 @@ def from_file(
         settings: where they are and what their names become.
         own: the weights that the model has, and that those of ``settings.fresh`` keep.
         where: their key in params.yaml, for messages.
-        ignored: names that the file may have and that are left out.
+        ignored: what names begin with that the file may have and that are left out.
 
     Returns:
         The weights by timm's names, and the file with its checksum.
@@ -206,7 +206,7 @@ def from_file(
         download(settings.url, path, check, f"place it there by hand ({where})")
     found = check_sum(path, settings.sha256, f"{where}.sha256", shown)
     state = _go_down(read(path, shown), settings.inside, shown)
-    renamed = {name: tensor for name, tensor in rename(state, settings, shown).items() if name not in ignored}
+    renamed = {name: tensor for name, tensor in rename(state, settings, shown).items() if not name.startswith(ignored)}
     fitting = _fitting(renamed, own, settings.fresh, shown)
     return {**own, **fitting}, f"{shown}, SHA-256 {found}"
 
