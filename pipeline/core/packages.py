@@ -30,7 +30,9 @@ def installed_files(package: str, pattern: str) -> list[Path]:
     except metadata.PackageNotFoundError:
         raise UserError(f"the package {package} is not installed; allowed: the one in requirements.lock "
                         f"(`make setup` installs it, and so does `pip install {package}`)") from None  # fmt: skip
-    found = sorted((one for one in listed or () if fnmatchcase(one.as_posix(), pattern)), key=lambda one: one.as_posix())
+    found = sorted(
+        (one for one in listed or () if fnmatchcase(one.as_posix(), pattern)), key=lambda one: one.as_posix()
+    )
     files = [Path(one.locate()) for one in found]
     absent = next((str(file) for file in files if not file.is_file()), pattern if not files else None)
     if absent is not None:

@@ -46,8 +46,8 @@ def test_a_missing_package_says_what_to_install() -> None:
     with pytest.raises(UserError) as caught:
         installed_files("no-such-package", "*")
     assert str(caught.value) == (
-        "the package no-such-package is not installed; allowed: the one in requirements.lock (`make setup` installs it, "
-        "and so does `pip install no-such-package`)"
+        "the package no-such-package is not installed; allowed: the one in requirements.lock (`make setup` installs "
+        "it, and so does `pip install no-such-package`)"
     )
 
 
