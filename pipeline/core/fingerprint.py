@@ -24,12 +24,13 @@ from pipeline.core.errors import UserError
 
 REGISTRY = "pipeline.core.registry"
 """The one module that may load others by a computed name: only members of the folders that registries are made of."""
+PACKAGES, METADATA = "pipeline.core.packages", "importlib.metadata"
+"""The one module that may import the list of installed packages, by a name of its own: through ``importlib`` itself,
+which a plain import of it brings along, everything could be loaded."""
 LAUNCHER = "warm"
 """The one package of ours that is not followed: it chooses the process that a stage runs in, not what it computes."""
 
 LOADERS = {"builtins", "imp", "importlib", "pkgutil", "runpy", "zipimport"}
-PACKAGE_LISTS = "importlib.metadata"
-"""The one part of a loader's package that loads no code: lists of installed packages and of their files."""
 LOADING = {"__builtins__", "__import__", "__loader__", "__spec__", "compile", "eval", "exec"}
 PLACES = {"__file__", "__path__"}
 """Modules and names by which code is loaded, and files are found, without an import statement that says which."""
@@ -195,8 +196,8 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
-            bound = alias.name if alias.asname else alias.name.split(".")[0]
-            self._add(alias.name if bound != "importlib" else bound, node)
+            if not (self.name == PACKAGES and alias.name == METADATA and alias.asname):
+                self._add(alias.name, node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         base = node.module or ""
@@ -224,7 +225,7 @@ class _Reader(ast.NodeVisitor):
             if missing := self.code.missing(module):
                 raise self.error(node, f"an import of {missing}", "modules and names that exist")
             self.module.imports += with_packages(module)
-        elif module != PACKAGE_LISTS and module.split(".")[0] in LOADERS:
+        elif module.split(".")[0] in LOADERS:
             self._loads(node, f"an import of {module}")
 
     def visit_If(self, node: ast.If) -> None:

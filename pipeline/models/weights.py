@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256
 from pipeline.core.no_compiler import without_compiler
-from pipeline.core.packages import package_files
+from pipeline.core.packages import installed_files
 from pipeline.data.download import download
 from pipeline.models.build import arguments
 from pipeline.models.classifier import Classifier
@@ -198,7 +198,10 @@ def from_file(
     """
     path, shown = Path(settings.file), settings.shown
     if settings.package is not None:
-        path = package_files(settings.package, settings.file, f"{where}.package")[0]
+        try:
+            path = installed_files(settings.package, settings.file)[0]
+        except UserError as error:
+            raise UserError(f"{where}.package: {error}") from None
     elif not path.exists():
         if settings.url is None:
             raise UserError(f"{where}.file: there is no file {path}; place it there, or write its url")

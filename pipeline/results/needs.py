@@ -6,7 +6,7 @@ from pathlib import Path
 
 from pipeline.core import params
 from pipeline.core.errors import UserError
-from pipeline.core.packages import package_files
+from pipeline.core.packages import installed_files
 from pipeline.data.dataset import DATASETS
 from pipeline.models.recipe import FileWeights, ModelSettings
 
@@ -25,13 +25,13 @@ def of_model(model: str) -> list[str]:
     settings: ModelSettings = params.read(f"models.{model}", ModelSettings)
     own = [weights for states in settings.checkpoints.values() for weights in states.values()]
     files = [weights for weights in (settings.weights, *own) if isinstance(weights, FileWeights)]
-    return [line for weights in files for line in _missing(weights, f"models.{model}.weights")]
+    return [line for weights in files for line in _missing(weights)]
 
 
-def _missing(weights: FileWeights, where: str) -> list[str]:
+def _missing(weights: FileWeights) -> list[str]:
     if weights.package is not None:
         try:
-            package_files(weights.package, weights.file, where)
+            installed_files(weights.package, weights.file)
         except UserError as error:
             return [str(error)]
         return []
