@@ -65,7 +65,9 @@ def states_in(weights: Path) -> States:
 
 def predicted(plan: pd.DataFrame, splits: pd.DataFrame, pictures: dict[int, np.ndarray], weights: Path,
               checkpoints: dict[int, str] = CHECKPOINTS) -> pd.DataFrame:  # fmt: skip
-    return predict(states_in(weights), rows_of(plan, splits.set_index("image")["label"], checkpoints), pictures)
+    return predict(
+        states_in(weights), rows_of(plan, splits.set_index("image")["label"], {"checkpoint": checkpoints}), pictures
+    )
 
 
 @pytest.fixture(scope="module")

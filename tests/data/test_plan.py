@@ -120,9 +120,27 @@ def test_fewer_images_are_those_that_were_drawn_first(splits: pd.DataFrame) -> N
     assert splits.set_index("image").loc[few["image"].unique(), "label"].nunique() == 4, "one of each class"
 
 
+def test_a_data_set_may_have_a_number_of_images_of_its_own(splits: pd.DataFrame) -> None:
+    own = SETTINGS.model_copy(update={"images_of": {"test": 4, "other": 900}})
+    assert draw_plan(splits, own, 224, 0, "test")["image"].nunique() == 4
+    assert draw_plan(splits, own, 224, 0, "another")["image"].nunique() == SETTINGS.images
+    with pytest.raises(UserError, match=r"plan\.images_of\.other: found 900; allowed: at most \d+, the test images"):
+        draw_plan(splits, own, 224, 0, "other")
+
+
+def test_every_image_is_seen_by_networks_with_more_and_more_random_stages(splits: pd.DataFrame) -> None:
+    plan = draw_plan(splits, SETTINGS.model_copy(update={"layers": 3}), 224, 0, "test")
+    layers = plan[plan["kind"] == "layers"]
+    assert layers.groupby("image")["layers"].apply(list).map(tuple).eq((1, 2, 3)).all()
+    assert layers["image"].nunique() == SETTINGS.images
+    assert layers["layers"].is_monotonic_increasing, "a stage loads every state once"
+    assert plan["row"].is_unique
+
+
 def test_row_numbers_depend_on_the_picture_and_the_perturbation_alone() -> None:
-    row = {"kind": "transform", "transform": "rotate", "magnitude": 3.5, "progress": None}
-    others = [{"kind": "random"}, {"transform": "blur"}, {"magnitude": -3.5}, {"magnitude": None}, {"progress": 10}]
+    row = {"kind": "transform", "transform": "rotate", "magnitude": 3.5, "progress": None, "layers": None}
+    others = [{"kind": "random"}, {"transform": "blur"}, {"magnitude": -3.5}, {"magnitude": None}, {"progress": 10},
+              {"kind": "layers", "layers": 10}, {"kind": "layers", "layers": 1}]  # fmt: skip
     numbers = [row_number("a", row), row_number("b", row), *(row_number("a", row | other) for other in others)]
     assert len(set(numbers)) == len(numbers)
     assert row_number("a", dict(row)) == numbers[0] == 530122653635645962
