@@ -82,12 +82,13 @@ class SmoothMasks:
         Returns:
             float32 (N, side, side) in [0, 1], and (N, step², tiles²).
         """
-        total = weighted = torch.zeros((), device=cells.device)
+        total = cells.new_zeros(len(cells), self._step**2, self._tiles**2)
+        weighted, scaled, power = torch.zeros_like(total), torch.empty_like(total), torch.empty_like(total)
         for weights, patch in zip(self._weights, self._patches(F.pad(cells, (self._around,) * 4)), strict=True):
-            scaled = (COLDNESS * weights)[:, None] * patch.flatten(1)[:, None, :]
-            power = scaled.exp()
-            total = total + power
-            weighted = torch.addcmul(weighted, scaled, power)
+            torch.mul((COLDNESS * weights)[:, None], patch.flatten(1)[:, None], out=scaled)
+            torch.exp(scaled, out=power)
+            total += power
+            weighted += scaled.mul_(power)
         return self._whole(weighted / (COLDNESS * total)).clamp(0, 1), total
 
     def pull_back(
@@ -108,12 +109,12 @@ class SmoothMasks:
         gathered = torch.zeros_like(padded)
         share = self._grouped(gradient) / total
         offset = 1 - COLDNESS * self._grouped(masks)
-        for weights, patch, into in zip(
-            self._weights, self._patches(padded), self._patches(gathered), strict=True
-        ):  # fmt: skip
-            scaled = (COLDNESS * weights)[:, None] * patch.flatten(1)[:, None, :]
+        scaled, power = torch.empty_like(total), torch.empty_like(total)
+        for weights, patch, into in zip(self._weights, self._patches(padded), self._patches(gathered), strict=True):
+            torch.mul((COLDNESS * weights)[:, None], patch.flatten(1)[:, None], out=scaled)
+            torch.exp(scaled, out=power)
             # The derivative of a softmax-weighted mean by one of its members.
-            slopes = scaled.exp().mul_(scaled.add_(offset)).mul_(share)
-            into += (weights @ slopes).unflatten(1, (self._tiles, -1))
+            slopes = scaled.add_(offset).mul_(power).mul_(share)
+            into += torch.einsum("p,npt->nt", weights, slopes).unflatten(1, (self._tiles, -1))
         inside = slice(self._around, self._around + self.cells)
         return gathered[:, inside, inside]
