@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -17,6 +18,7 @@ from pipeline.data.prepared import IMAGES, SPLITS, prepared_file
 from pipeline.metrics.map_pairs import explained
 from pipeline.metrics.scores import SCORES, scores_file, scores_folder
 from pipeline.models.cell import cell_folder, read_cell
+from pipeline.models.network import Network
 from pipeline.saliency.explanations import INDEX, MAPS, explanations_folder, index_file, read_about
 from pipeline.saliency.map_file import Map, Maps, Values, enlarge
 
@@ -100,15 +102,21 @@ def read_cell_maps(cell: str, dataset: str, masks: int) -> CellMaps:
     known = read_cell(cell_folder(cell))
     splits = read(SPLITS, prepared_file(dataset, SPLITS))
     classes = splits.drop_duplicates("label").set_index("label")["class_name"]
-    table, side, part = prepared_file(dataset, IMAGES), known.network.image_size, known.network.fitting[0]
-    first = known.rows["image"][known.rows["turn"] < masks].unique()
-    encoded = read(IMAGES, table, first).set_index("image")["mask"].dropna()
-    objects = {
-        int(image): np.asarray(fit(open_image(mask, str(table)), side, part, Image.Resampling.NEAREST)) > 0
-        for image, mask in encoded.items()
-    }
+    first = known.rows["image"][known.rows["turn"] < masks].unique().tolist()
+    objects = _objects(prepared_file(dataset, IMAGES), first, known.network) if first else {}
     names = splits.set_index("image")["name"].loc[sorted(known.pictures)]
+    side = known.network.image_size
     return CellMaps(cell, known.rows, known.pictures, side, names.to_dict(), classes.to_dict(), objects)
+
+
+def _objects(table: Path, images: list[int], network: Network) -> dict[int, Mask]:
+    """Return the masks of those images that have one, brought to the network's size as the images are."""
+    found = read(IMAGES, table, images).set_index("image")["mask"].dropna()
+    part, nearest = network.fitting[0], Image.Resampling.NEAREST
+    return {
+        int(image): np.asarray(fit(open_image(mask, str(table)), network.image_size, part, nearest)) > 0
+        for image, mask in found.items()
+    }
 
 
 def read_method_maps(method: str, cell: CellMaps) -> MethodMaps:

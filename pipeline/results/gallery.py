@@ -20,19 +20,22 @@ from pipeline.data.decode import Pixels
 from pipeline.data.geometry import Validity
 from pipeline.metrics.cose import select
 from pipeline.results.cell_maps import CellMaps, MethodMaps
+from pipeline.results.lettering import number
 from pipeline.results.overlay import lay_over, resized_picture, scales
+from pipeline.results.palette_png import encoded
 from pipeline.results.perturbed import perturbed_sheet
-from pipeline.results.sheet import Line, Panel, Sheet, drawn, encoded, number, panel_side
+from pipeline.results.sheet import Line, Panel, Sheet, drawn, panel_side
 
 IMAGES_SHOWN = 6
 """On the sheets with all methods."""
 METHODS_SHOWN = 7
 """On one of these sheets, at most."""
-TEXT = (
-    "What each method marks for the predicted class, on the images drawn first. Below a picture: that class and its "
-    "probability, red where it is wrong. Below a map: C (consistency), its mean similarity (SSIM) to the maps under "
-    "transforms that keep the prediction, and S (sensitivity), 1 − its mean similarity to those where it changes."
+CAPTIONS = (
+    "Below a picture: the predicted class and its probability, red where it is wrong. Below a map: C (consistency), "
+    "its mean similarity (SSIM) to the maps under transforms that keep the prediction, and S (sensitivity), 1 − its "
+    "mean similarity to those where it changes."
 )
+TEXT = f"What each method marks for the predicted class, on the images drawn first. {CAPTIONS}"
 
 
 def gallery_folder(cell: str) -> Path:
@@ -45,7 +48,7 @@ def sheets_of_all(cell: CellMaps, methods: Sequence[MethodMaps]) -> list[Sheet]:
     references = cell.references.head(IMAGES_SHOWN)
     side = panel_side(len(references))
     pictures = picture_line(cell, references, side)
-    lines = [_line(cell, method, references["row"], side) for method in methods]
+    lines = [method_line(cell, method, references["row"], side) for method in methods]
     sheets = -(-len(methods) // METHODS_SHOWN)
     return [
         Sheet(
@@ -69,7 +72,15 @@ def picture_line(cell: CellMaps, references: pd.DataFrame, side: int) -> Line:
     return Line("picture", panels)
 
 
-def _line(cell: CellMaps, method: MethodMaps, references: pd.Series, side: int) -> Line:
+def method_line(cell: CellMaps, method: MethodMaps, references: pd.Series, side: int) -> Line:
+    """Return a method's maps of some images, with the image's own consistency and sensitivity.
+
+    Args:
+        cell: what all methods share.
+        method: what it left of the cell.
+        references: number of the reference row, by the number of the image.
+        side: of the panels, in pixels.
+    """
     if method.left_out is not None:
         return Line(method.name, empty=f"left out: {method.left_out}")
     structural = method.scores["ssim"].astype("Float64")

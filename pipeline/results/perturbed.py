@@ -9,10 +9,11 @@ from pipeline.data.geometry import Validity, carry_back
 from pipeline.data.perturb import perturb
 from pipeline.data.transforms import TRANSFORMS
 from pipeline.results.cell_maps import CellMaps, MethodMaps
+from pipeline.results.lettering import number
 from pipeline.results.overlay import lay_over, resized_picture, scales
-from pipeline.results.sheet import Line, Panel, Sheet, number, panel_side
+from pipeline.results.sheet import Line, Panel, Sheet, panel_side
 
-IMAGES_SHOWN = 3
+IMAGES_SHOWN = 2
 CASES = ("untouched", "geometric", "photometric", "prediction changed", "random model")
 """The rows of an image that are shown."""
 TEXT = (

@@ -1,29 +1,24 @@
 """Sheets of small pictures in lines and columns, with words to them, as PNG files.
 
-The same content gives the same bytes: sizes are whole pixels, and a file holds no date. Everything is laid out for a
-width of 840 pixels, that of a README, and drawn twice as large for screens that show more.
+The same content gives the same bytes: sizes are whole pixels, and a file holds no date. Everything is laid out for at
+most 840 pixels, the width of a README, and drawn twice as large for screens that show more.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cache
-from typing import Literal
 
 import numpy as np
-import pandas as pd
-from matplotlib.backends.backend_agg import FigureCanvasAgg, RendererAgg
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
 from PIL import Image
-from scipy.spatial import KDTree
 
 from pipeline.data.decode import Pixels
 from pipeline.data.geometry import Mask
+from pipeline.results.lettering import DPI, Weight, font, shortened, width_of, wrapped
 
-WIDTH = 840
+WIDTH, NARROWEST = 840, 520
 """Of a sheet, in pixels; all sizes here but the file's own are for this width."""
 MARGIN, GAP, NAMES = 16, 8, 112
 """Round the sheet, between panels, and the column of the lines' names."""
@@ -33,11 +28,6 @@ SCALE = 2
 """Pixels of the file for one of the sheet."""
 LINE = 15
 """Height of a line of words."""
-DPI = 100
-BYTES = 400_000
-COLOURS = (256, 160, 96, 64, 32, 16)
-"""Of a file, the most that it does not grow too large with."""
-
 TITLE, WORDS, SMALL = 14.0, 11.0, 10.0
 """Sizes of letters."""
 INK, PALE, ALARM = "#1f2328", "#59636e", "#b3261e"
@@ -121,56 +111,13 @@ def panel_side(columns: int) -> int:
     return min(LARGEST, (WIDTH - 2 * MARGIN - NAMES) // max(columns, 1) - GAP)
 
 
-def number(value: object) -> str:
-    """Return a number for a caption, with two digits after the point; a dash where there is none."""
-    return "–" if pd.isna(value) else f"{value:.2f}".replace("-", "−")
-
-
-@cache
-def _font(size: float, weight: Literal["normal", "bold"]) -> FontProperties:
-    return FontProperties(family="DejaVu Sans", size=size * SCALE * 72 / DPI, weight=weight)
-
-
-@cache
-def _renderer() -> RendererAgg:
-    return RendererAgg(8, 8, DPI)
-
-
-def _width(words: str, size: float, weight: Literal["normal", "bold"] = "normal") -> float:
-    return float(_renderer().get_text_width_height_descent(words, _font(size, weight), False)[0]) / SCALE
-
-
-def shortened(words: str, width: float, size: float = WORDS, weight: Literal["normal", "bold"] = "normal") -> str:
-    """Return words that fit into a width: their beginning and an ellipsis where all of them do not."""
-    words = " ".join(words.split())
-    if _width(words, size, weight) <= width:
-        return words
-    while words and _width(f"{words}…", size, weight) > width:
-        words = words[:-1].rstrip()
-    return f"{words}…"
-
-
-def _wrapped(words: str, width: float, size: float, weight: Literal["normal", "bold"] = "normal",
-             after: str = " ") -> list[str]:  # fmt: skip
-    """Break words into lines of a width, after blanks or after another character."""
-    lines: list[str] = []
-    parts = [part + after for part in words.split(after)]
-    parts[-1] = parts[-1].removesuffix(after)
-    for part in parts:
-        if lines and _width((lines[-1] + part).rstrip(), size, weight) <= width:
-            lines[-1] += part
-        else:
-            lines.append(part)
-    return [shortened(line, width, size, weight) for line in lines]
-
-
 class _Drawing:
-    """A sheet of some height that is being drawn, from the top down."""
+    """A sheet that is being drawn; places are in pixels from its top left corner."""
 
-    def __init__(self, height: int) -> None:
-        self.height = height
-        self.pixels = np.full((height * SCALE, WIDTH * SCALE, 3), PAPER, np.uint8)
-        self.figure = Figure(figsize=(WIDTH * SCALE / DPI, height * SCALE / DPI), dpi=DPI)
+    def __init__(self, width: int, height: int) -> None:
+        self.width, self.height = width, height
+        self.pixels = np.full((height * SCALE, width * SCALE, 3), PAPER, np.uint8)
+        self.figure = Figure(figsize=(width * SCALE / DPI, height * SCALE / DPI), dpi=DPI)
 
     def picture(self, x: int, y: int, pixels: Pixels) -> None:
         large = pixels.repeat(SCALE, 0).repeat(SCALE, 1)
@@ -185,11 +132,11 @@ class _Drawing:
         place[grown(~inside, SCALE) & inside] = 255
 
     def words(self, x: float, y: float, words: str, size: float, colour: str = INK, side: str = "left",
-              weight: Literal["normal", "bold"] = "normal") -> None:  # fmt: skip
+              weight: Weight = "normal") -> None:  # fmt: skip
         """Write one line whose top is at y; letters stand on the same height in it whatever they are."""
         self.figure.text(
-            x / WIDTH, 1 - (y + 0.78 * LINE) / self.height, words, fontproperties=_font(size, weight), color=colour,
-            ha=side, va="baseline", parse_math=False,
+            x / self.width, 1 - (y + 0.78 * LINE) / self.height, words, fontproperties=font(SCALE * size, weight),
+            color=colour, ha=side, va="baseline", parse_math=False,
         )  # fmt: skip
 
     def finished(self) -> Pixels:
@@ -208,19 +155,24 @@ def _line_height(line: Line, side: int) -> int:
 def drawn(sheet: Sheet) -> Pixels:
     """Return a sheet as it looks, uint8 (H, W, 3). Not for several threads at once: Matplotlib is not."""
     columns = len(sheet.headings)
-    side, inner = panel_side(columns), WIDTH - 2 * MARGIN
-    text = _wrapped(sheet.text, inner, WORDS)
+    side = panel_side(columns)
+    width = max(NARROWEST, 2 * MARGIN + NAMES + columns * (side + GAP) - GAP)
+    text = wrapped(sheet.text, width - 2 * MARGIN, WORDS)
+    headings = [wrapped(words, side, WORDS, "bold", most=2) for words in sheet.headings]
     top = MARGIN + 20 + len(text) * LINE + GAP
-    height = top + LINE + 4 + sum(_line_height(line, side) for line in sheet.lines)
+    first = top + LINE * max(map(len, headings), default=0) + 4
+    height = first + sum(_line_height(line, side) for line in sheet.lines)
     height += (2 * LINE if sheet.bars else 0) + MARGIN - GAP
-    drawing = _Drawing(height)
-    drawing.words(MARGIN, MARGIN, shortened(sheet.title, inner, TITLE, "bold"), TITLE, weight="bold")
-    for number, words in enumerate(text):
-        drawing.words(MARGIN, MARGIN + 20 + number * LINE, words, WORDS, PALE)
-    for column, heading in enumerate(sheet.headings):
+    drawing = _Drawing(width, height)
+    title = shortened(sheet.title, width - 2 * MARGIN, TITLE, "bold")
+    drawing.words(MARGIN, MARGIN, title, TITLE, weight="bold")
+    for at, words in enumerate(text):
+        drawing.words(MARGIN, MARGIN + 20 + at * LINE, words, WORDS, PALE)
+    for column, heading in enumerate(headings):
         centre = MARGIN + NAMES + column * (side + GAP) + side / 2
-        drawing.words(centre, top, shortened(heading, side, WORDS, "bold"), WORDS, INK, "center", "bold")
-    y = top + LINE + 4
+        for above, words in enumerate(reversed(heading), start=1):
+            drawing.words(centre, first - 4 - above * LINE, words, WORDS, INK, "center", "bold")
+    y = first
     for line in sheet.lines:
         _draw_line(drawing, line, y, side, columns)
         y += _line_height(line, side)
@@ -230,19 +182,20 @@ def drawn(sheet: Sheet) -> Pixels:
 
 def _draw_line(drawing: _Drawing, line: Line, y: int, side: int, columns: int) -> None:
     tall = 3 * LINE + 2 if line.empty is not None else side
-    name = _wrapped(line.name, NAMES - GAP, WORDS, "bold", "_")
-    note = _wrapped(line.note, NAMES - GAP, SMALL) if line.note else []
+    name = wrapped(line.name, NAMES - GAP, WORDS, "bold", most=3)
+    note = wrapped(line.note, NAMES - GAP, SMALL, most=2) if line.note else []
     first = y + (tall - LINE * (len(name) + len(note))) / 2
-    for number, words in enumerate([*name, *note]):
-        bold = number < len(name)
-        drawing.words(MARGIN, first + number * LINE, words, WORDS if bold else SMALL, INK if bold else PALE,
+    for at, words in enumerate([*name, *note]):
+        bold = at < len(name)
+        drawing.words(MARGIN, first + at * LINE, words, WORDS if bold else SMALL, INK if bold else PALE,
                       weight="bold" if bold else "normal")  # fmt: skip
     x = MARGIN + NAMES
     if line.empty is not None:
         wide = columns * (side + GAP) - GAP
         drawing.picture(x, y, np.full((tall, wide, 3), EMPTY, np.uint8))
-        drawing.words(x + wide / 2, y + (tall - LINE) / 2, shortened(line.empty, wide - 2 * GAP, WORDS), WORDS, PALE,
-                      "center")  # fmt: skip
+        lines = wrapped(line.empty, wide - 2 * GAP, WORDS, most=2)
+        for at, words in enumerate(lines):
+            drawing.words(x + wide / 2, y + (tall - LINE * len(lines)) / 2 + at * LINE, words, WORDS, PALE, "center")
     for panel in line.panels:
         _draw_panel(drawing, panel, x, y, side)
         x += side + GAP
@@ -251,27 +204,27 @@ def _draw_line(drawing: _Drawing, line: Line, y: int, side: int, columns: int) -
 def _draw_panel(drawing: _Drawing, panel: Panel, x: int, y: int, side: int) -> None:
     if panel.pixels is None:
         drawing.picture(x, y, np.full((side, side, 3), EMPTY, np.uint8))
-        lines = [part for words in panel.words for part in _wrapped(words, side - 2 * GAP, SMALL)]
-        start, colour, size = y + (side - LINE * len(lines)) / 2, PALE, SMALL
+        lines = [part for words in panel.words for part in wrapped(words, side - 2 * GAP, SMALL, most=4)]
+        start, colour = y + (side - LINE * len(lines)) / 2, PALE
     else:
         drawing.picture(x, y, panel.pixels)
         if panel.outline is not None:
             drawing.outline(x, y, side, panel.outline)
         lines = [shortened(words, side, SMALL) for words in panel.words]
-        start, colour, size = y + side + 2.0, ALARM if panel.alarm else PALE, SMALL
-    for number, words in enumerate(lines):
-        drawing.words(x + side / 2, start + number * LINE, words, size, colour, "center")
+        start, colour = y + side + 2.0, ALARM if panel.alarm else PALE
+    for at, words in enumerate(lines):
+        drawing.words(x + side / 2, start + at * LINE, words, SMALL, colour, "center")
 
 
 def _draw_bars(drawing: _Drawing, bars: Sequence[Bar], y: int) -> None:
     x = float(MARGIN + NAMES)
     for bar in bars:
         drawing.words(x, y, bar.low, SMALL, PALE)
-        x += _width(bar.low, SMALL) + 4
+        x += width_of(bar.low, SMALL) + 4
         drawing.picture(round(x), y + 3, bar.pixels)
         x = round(x) + bar.pixels.shape[1] + 4
         drawing.words(x, y, f"{bar.high}  {bar.meaning}", SMALL, PALE)
-        x += _width(f"{bar.high}  {bar.meaning}", SMALL) + 3 * GAP
+        x += width_of(f"{bar.high}  {bar.meaning}", SMALL) + 3 * GAP
 
 
 def grown(mask: Mask, by: int) -> Mask:
@@ -282,30 +235,3 @@ def grown(mask: Mask, by: int) -> Mask:
     wider[:, 1:] |= mask[:, :-1]
     wider[:, :-1] |= mask[:, 1:]
     return wider if by == 1 else grown(wider, by - 1)
-
-
-def encoded(pixels: Pixels, most: int = BYTES) -> bytes:
-    """Return the bytes of a PNG file in a palette: with the 256 colours that suit it best, or fewer.
-
-    Args:
-        pixels: uint8 (H, W, 3), a sheet.
-        most: bytes that it may have; only a sheet of noise has more in the fewest colours.
-    """
-    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
-    seen = np.zeros(1 << 24, bool)
-    seen[packed] = True
-    found = np.flatnonzero(seen)
-    colours = (found[:, None] >> np.array([16, 8, 0]) & 255).astype(np.uint8)
-    sample = Image.fromarray(np.ascontiguousarray(pixels[:: 2 * SCALE, :: 2 * SCALE]))
-    table = np.zeros(1 << 24, np.uint8)
-    for count in COLOURS:
-        chosen = np.array(sample.quantize(count, Image.Quantize.MEDIANCUT, kmeans=1).getpalette()).reshape(-1, 3)
-        chosen[np.abs(chosen - PAPER).sum(1).argmin()] = PAPER  # or the paper would take on a tint
-        table[found] = KDTree(chosen).query(colours)[1]
-        image = Image.fromarray(table[packed])
-        image.putpalette(chosen.astype(np.uint8).tobytes())
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", optimize=True)
-        if buffer.tell() <= most:
-            break
-    return buffer.getvalue()
