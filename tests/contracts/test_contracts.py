@@ -20,7 +20,7 @@ from pipeline.models.recipe import ModelSettings
 from pipeline.saliency.cams import activations_and_gradients
 from pipeline.saliency.map_file import decode, encode, enlarge
 from pipeline.saliency.method import METHODS
-from tests.publishers import PUBLISHERS
+from tests.publishers import FOLDERS, PUBLISHERS
 from tests.settings import SMALL
 from tests.world import folder_of_pictures
 
@@ -135,8 +135,9 @@ def dataset_settings(name: str, tmp_path: Path) -> dict[str, object]:
         "loader": name,
         "source": "requirements.lock",
         "image_size": 32,
-        "split": {"validation": 0.2, "test": 0.2},
     }
+    if DATASETS[name].settings.model_fields["split"].is_required():
+        raw["split"] = {"validation": 0.2, "test": 0.2}
     if name == "shapes":
         raw |= {"images": 60, "area": {"smallest": 0.1, "largest": 0.25}}
     if name == "image_folder":
@@ -145,6 +146,9 @@ def dataset_settings(name: str, tmp_path: Path) -> dict[str, object]:
         raw |= {"folder": str(tmp_path / name), "images": PUBLISHERS[name](tmp_path / name)}
         if "masks" in DATASETS[name].settings.model_fields:
             raw["masks"] = True
+    if name in FOLDERS:
+        FOLDERS[name](tmp_path / name)
+        raw |= {"folder": str(tmp_path / name), "labels": "devkit", "boxes": True, "images": "all"}
     return raw
 
 
@@ -157,8 +161,10 @@ def test_dataset(name: str, tmp_path: Path) -> None:
     assert len(collection.names) == len(collection.labels) == count
     assert len(set(collection.names)) == count
     assert collection.labels.dtype == np.int64
-    assert set(collection.labels.tolist()) == set(range(len(collection.class_names)))
-    assert collection.images == again.images
+    labels, classes = set(collection.labels.tolist()), set(range(len(collection.class_names)))
+    assert labels <= classes if collection.only_tests else labels == classes
+    assert list(collection.images) == list(again.images)
+    assert collection.images[count - 1] == list(collection.images)[-1]
     assert collection.names == again.names
     assert collection.masks == again.masks
     assert collection.boxes == again.boxes
@@ -174,8 +180,9 @@ def test_dataset(name: str, tmp_path: Path) -> None:
         for box in collection.boxes[number] if collection.boxes is not None else []:
             assert 0 <= box.left < box.right <= image.width
             assert 0 <= box.top < box.bottom <= image.height
-    assert collection.splits is None or {"train", "test"} <= set(collection.splits) <= {"train", "validation", "test"}
+    expected = {"test"} if collection.only_tests else {"train", "validation", "test"}
+    assert collection.splits is None or expected - {"validation"} <= set(collection.splits) <= expected
     assert collection.masks is None or any(mask is not None for mask in collection.masks)
     splits = draw_splits(collection, settings.split, 5, name)
     for _, of_class in splits.groupby("label"):
-        assert set(of_class["split"]) == {"train", "validation", "test"}
+        assert set(of_class["split"]) == expected

@@ -69,6 +69,7 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     params = world.params
     params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime")}
     params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
+    del params["datasets"]["photos"]  # on which no model is trained
     params["cells"] = every_cell(params)
     params["cells"]["shapes-resnet_mini"]["without"] = {"grad_cam": "not asked for here"}
     world.set(params)

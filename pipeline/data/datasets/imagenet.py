@@ -9,7 +9,7 @@ Source: O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Literal, NamedTuple
