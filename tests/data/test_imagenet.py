@@ -19,6 +19,7 @@ from PIL import ExifTags, Image, ImageOps
 
 from pipeline.core import suites, tables
 from pipeline.core.errors import UserError
+from pipeline.data import image_files
 from pipeline.data.dataset import Box, Collection
 from pipeline.data.datasets import imagenet
 from pipeline.data.ground_truth import upright
@@ -186,6 +187,7 @@ def test_the_table_of_images_is_written_as_a_stream(
     monkeypatch.setattr(prepare, "PART", 2)
     monkeypatch.setitem(tables.WRITTEN, "row_group_size", 2)
     monkeypatch.setattr(suites, "run_suite", lambda *_: {})  # tests/core/test_tables.py has its memory
+    monkeypatch.setattr(image_files, "threads", lambda: 2)
     collection = load(copy)
     tracemalloc.start()
     tables.write_all([(IMAGES, tmp_path / "images.parquet", prepare.image_parts(collection))])

@@ -173,6 +173,21 @@ def test_official_splits_that_cannot_be_used() -> None:
         draw_splits(published(alone), OFFICIAL, 0, "test")
 
 
+def test_where_all_images_test_nothing_is_drawn() -> None:
+    labels = collection().labels % 3  # and a class is absent
+    tests = published(["test"] * 120, labels=labels)
+    splits = draw_splits(tests, None, 0, "test")
+    assert set(splits["split"]) == {"test"}
+    assert splits["label"].tolist() == labels.tolist()
+    assert set(splits["class_name"]) == {"class 0", "class 1", "class 2"}
+    assert draw_plan(splits, SETTINGS, 224, 0, "test")["image"].nunique() == 10
+    for settings in (SPLIT, OFFICIAL):
+        with pytest.raises(UserError, match=r"datasets\.test\.split: found fractions; all .* allowed: no split"):
+            draw_splits(tests, settings, 0, "test")
+    with pytest.raises(UserError, match=r"datasets\.test\.split: missing; it has no default"):
+        draw_splits(collection(), None, 0, "test")
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
