@@ -83,7 +83,7 @@ def measure_rows(
 
 def _lines(name: str, reading: Reading, rows: pd.DataFrame, flat: npt.NDArray[np.bool_]) -> Iterator[dict[str, Any]]:
     for row, turn, value, is_flat in zip(
-        rows["row"].tolist(), rows["turn"].tolist(), reading.values.tolist(), flat.tolist(), strict=True
+        rows["row"].tolist(), rows["turn"].tolist(), reading.numbers.tolist(), flat.tolist(), strict=True
     ):
         reason = FLAT if is_flat else reading.undefined if np.isnan(value) else None
         if reason == "":

@@ -26,12 +26,12 @@ class Reading:
     """One number of a metric for every row.
 
     Attributes:
-        values: (N,); NaN where it is undefined.
+        numbers: (N,); NaN where it is undefined.
         undefined: why it is, where it is.
         at: percent of the pixels that it is about; None where it is about none in particular.
     """
 
-    values: npt.NDArray[np.float64]
+    numbers: npt.NDArray[np.float64]
     undefined: str = ""
     at: float | None = None
 

@@ -1,4 +1,4 @@
-"""Increase in confidence: 1 where cutting the picture at a percentile of the map raises the score (grad-cam's), else 0."""
+"""Increase in confidence: 1 where the picture, cut at a percentile of the map, scores higher (grad-cam's), else 0."""
 
 from pipeline.metrics.faithfulness.masking import CutSettings, increase, with_cut
 from pipeline.metrics.faithfulness.metric import Metric

@@ -13,7 +13,7 @@ from pipeline.metrics.faithfulness.removal import NormalizedDeletionSettings, be
 def read(answers: Sequence[Answer], settings: NormalizedDeletionSettings) -> list[Reading]:
     """Return where the areas lie between their limits."""
     least, greatest = answers[1].T
-    return between(raw(answers, settings)[0].values, greatest, least)
+    return between(raw(answers, settings)[0].numbers, greatest, least)
 
 
 METRIC = Metric(NormalizedDeletionSettings, curve, read, better="higher", orders=True, limits=limits)

@@ -13,7 +13,7 @@ from pipeline.metrics.faithfulness.removal import NormalizedInsertionSettings, b
 def read(answers: Sequence[Answer], settings: NormalizedInsertionSettings) -> list[Reading]:
     """Return where the areas lie between their limits."""
     least, greatest = answers[1].T
-    return between(raw(answers, settings)[0].values, least, greatest)
+    return between(raw(answers, settings)[0].numbers, least, greatest)
 
 
 METRIC = Metric(NormalizedInsertionSettings, curve, read, better="higher", orders=True, limits=limits)
