@@ -99,6 +99,6 @@ def largest_component_boxes(inside: Mask) -> Boxes:
             sizes = np.bincount(labels.ravel())
             sizes[0] = 0
             largest = int(sizes.argmax())
-            rows, columns = ndimage.find_objects(labels == largest)[0]
+            rows, columns = ndimage.find_objects(labels, largest)[largest - 1]
             boxes[place] = columns.start, rows.start, columns.stop, rows.stop
     return boxes
