@@ -22,6 +22,7 @@ import torch
 from pipeline.core import grid, params
 from pipeline.core.files import METRICS, write_csv
 from pipeline.core.grid import CellSettings
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics.cose import StatisticsSettings, summarize
 from pipeline.metrics.map_pairs import score_rows
 from pipeline.metrics.similarity import SimilaritySettings
@@ -60,7 +61,7 @@ def measure(name: str, cell: CellSettings, method: str) -> dict[str, Any]:
     chosen = METHODS[method]
     own = params.read(f"saliency.{method}", chosen.settings)
     seed = params.read("seed", params.Seed)
-    images = params.read("plan.images", params.Count)
+    images = params.read("plan", PlanSettings).explained(cell.dataset)
     known = read_cell(cell_folder(name))
     rows = first_images(known.rows, own.images)
 

@@ -21,7 +21,8 @@ from pipeline.data.datasets.shapes import Settings as ShapesSettings
 from pipeline.data.datasets.shapes import load as draw_shapes
 from pipeline.data.decode import decode_images
 from pipeline.data.inputs import Inputs
-from pipeline.data.plan import PlanSettings, draw_plan
+from pipeline.data.plan import draw_plan
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.transforms import TRANSFORMS
 from pipeline.models.build import build, resolved
 from pipeline.models.classifier import Classifier

@@ -4,6 +4,7 @@ import sys
 
 from pipeline.core import grid, params, tables
 from pipeline.core.files import METRICS, write_csv, write_json
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics import cose
 from pipeline.models.training_metrics import read_training_metrics
 from pipeline.results.comparison import accuracies
@@ -15,10 +16,10 @@ from stages.command import run
 def main() -> None:
     """Write the tables of COSE and of accuracies, and the headline metrics."""
     seed = params.read("seed", params.Seed)
-    images = params.read("plan.images", params.Count)
+    plan = params.read("plan", PlanSettings)
     settings = params.read("statistics", cose.StatisticsSettings)
     cells, methods = grid.cells(), grid.methods()
-    results = summarize_grid(cells, methods, images, settings, seed)
+    results = summarize_grid(cells, methods, plan, settings, seed)
     tables.write_all([(table, summary_file(table), results[table.name]) for table in (COSE, TRANSFORM_MEANS)])
     for table in (COSE, TRANSFORM_MEANS):
         write_csv(METRICS / f"{table.name}.csv", results[table.name])

@@ -13,12 +13,12 @@ from pipeline.core.grid import CellSettings
 from pipeline.core.names import checked, checked_cell
 from pipeline.core.params import PARAMS
 from pipeline.data.dataset import DATASETS
-from pipeline.data.plan import PlanSettings, check_transforms
+from pipeline.data.plan_settings import PlanSettings, check_images_of, check_transforms
 from pipeline.metrics.cose import StatisticsSettings
 from pipeline.metrics.scores import SIMILARITY
 from pipeline.metrics.similarity import SimilaritySettings
-from pipeline.models.build import check_architecture
-from pipeline.models.recipe import ModelSettings, TrainEntry, TrainingSettings, read_recipe, train_entry_file
+from pipeline.models.build import check_architecture, own_classes
+from pipeline.models.recipe import ModelSettings, TrainEntry, Training, read_recipe, train_entry_file
 from pipeline.models.recipe_checks import check_checkpoints, check_own
 from pipeline.saliency.explanations import ExplainEntry, explain_entry_file
 from pipeline.saliency.method import METHODS
@@ -29,7 +29,7 @@ SECTIONS: dict[str, Any] = {
     "datasets": dict[str, Any],
     "plan": PlanSettings,
     "models": dict[str, Any],
-    "training": dict[str, TrainingSettings],
+    "training": dict[str, Training],
     "cells": dict[str, CellSettings],
     "saliency": dict[str, Any],
     "similarity": SimilaritySettings,
@@ -56,6 +56,7 @@ def main() -> None:
             checked_cell(name) if section == "cells" else checked(name, KINDS[section])
     plan = params.read("plan", PlanSettings)
     check_transforms(plan)
+    check_images_of(plan, params.names("datasets"))
     _check_datasets()
     _check_models()
     _check_methods(plan)
@@ -94,11 +95,13 @@ def _write_grid(cells: dict[str, CellSettings]) -> None:
 def _train_entry(seed: int, dataset: str, model: str) -> TrainEntry:
     settings = params.read(f"models.{model}", ModelSettings)
     own = {name: files for name, files in settings.checkpoints.items() if name == dataset}
+    recipe = read_recipe(dataset, settings, model)
+    plan = params.read("plan", PlanSettings)
     return TrainEntry(
-        seed=seed, dataset=dataset, model=model, recipe=read_recipe(dataset, settings, model),
+        seed=seed, dataset=dataset, model=model, recipe=recipe,
         image_size=params.read(f"datasets.{dataset}.image_size", params.ImageSize),
         settings=settings.model_copy(update={"recipes": {}, "checkpoints": own}),
-        checkpoints=params.read("plan.checkpoints", params.Percents),
+        checkpoints=plan.checkpoints if recipe else (), layers=0 if recipe else plan.layers,
     )  # fmt: skip
 
 
@@ -125,9 +128,11 @@ def _check_models() -> None:
 def _check_methods(plan: PlanSettings) -> None:
     for method in params.names("saliency"):
         settings = params.read(f"saliency.{method}", METHODS.find(method, "saliency").settings)
-        if settings.images != "all" and settings.images > plan.images:
-            raise UserError(f"{PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most "
-                            f"{plan.images} (plan.images), or all")  # fmt: skip
+        largest = max((cell.dataset for cell in grid.cells().values()), key=plan.explained)
+        most = plan.explained(largest)
+        if settings.images != "all" and settings.images > most:
+            raise UserError(f"{PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most {most} "
+                            f"({plan.key(largest)}), or all")  # fmt: skip
 
 
 def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:
@@ -139,6 +144,12 @@ def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:
             raise unknown_name(f"{PARAMS}: cells.{name}.without", "method", method, params.names("saliency"))
     settings = params.read(f"models.{cell.model}", ModelSettings)
     recipe = read_recipe(cell.dataset, settings, cell.model)
+    if recipe is None:
+        if settings.weights is None:
+            raise UserError(f"{PARAMS}: models.{cell.model}.weights: found null; allowed: timm or a file, because "
+                            f"training.{cell.dataset} is none")  # fmt: skip
+        own_classes(settings.network(), f"{PARAMS}: training.{cell.dataset}")
+        return
     own = "epochs" in settings.recipes.get(cell.dataset, {})
     key = f"models.{cell.model}.recipes.{cell.dataset}.epochs" if own else f"training.{cell.dataset}.epochs"
     check_checkpoints(plan.checkpoints, recipe.epochs, key)

@@ -7,6 +7,7 @@ import pandas as pd
 
 from pipeline.core import grid, params
 from pipeline.core.files import METRICS, write_csv
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.prepared import SPLITS, prepared_file
 from pipeline.metrics.cose import StatisticsSettings
 from pipeline.metrics.scores import scores_folder
@@ -46,14 +47,14 @@ def main() -> None:
 def summarized() -> pd.DataFrame:
     """Return the table ``cose`` of what is scored of the grid, whether the whole grid is or not."""
     seed = params.read("seed", params.Seed)
-    images = params.read("plan.images", params.Count)
+    plan = params.read("plan", PlanSettings)
     settings = params.read("statistics", StatisticsSettings)
     scored = {
         (cell, method)
         for cell, method in product(grid.cells(), grid.methods())
         if (scores_folder(cell, method) / ABOUT).exists()
     }
-    return summarize_grid(grid.cells(), grid.methods(), images, settings, seed, scored)[COSE.name]
+    return summarize_grid(grid.cells(), grid.methods(), plan, settings, seed, scored)[COSE.name]
 
 
 def _accuracies() -> None:

@@ -12,7 +12,7 @@ from pipeline.core import grid, params
 from pipeline.core.batches import forget_memory
 from pipeline.core.device import device, threads
 from pipeline.core.profiles import use
-from pipeline.data.plan import PlanSettings, check_transforms, rows_per_image
+from pipeline.data.plan_settings import PlanSettings, check_transforms, rows_per_image
 from pipeline.models.build import build, resolved
 from pipeline.models.network import Network
 from pipeline.models.recipe import ModelSettings, read_recipe
@@ -94,10 +94,15 @@ def main(profile: str | None) -> None:
         if (cell.model, size) not in measured:
             measured[cell.model, size] = _measure(cell.model, size, methods)
         recipe = read_recipe(cell.dataset, params.read(f"models.{cell.model}", ModelSettings), cell.model)
-        frozen = recipe.backbone == "frozen"
-        weights += measured[cell.model, size].weights.written(recipe.head, CLASSES, len(plan.checkpoints), frozen)
+        of_model = measured[cell.model, size].weights
+        if recipe is None:
+            weights += of_model.written((), CLASSES, plan.layers, frozen=False)  # at most: states share what they can
+        else:
+            frozen = recipe.backbone == "frozen"
+            weights += of_model.written(recipe.head, CLASSES, len(plan.checkpoints), frozen)
         explaining = {name: method for name, method in methods.items() if name not in cell.without}
-        for name, line in _lines(size, plan, explaining, measured[cell.model, size]):
+        images, per_image = plan.explained(cell.dataset), rows_per_image(plan, size, trained=recipe is not None)
+        for name, line in _lines(images, per_image, explaining, measured[cell.model, size]):
             total += line
             if pairs <= MOST_LINES:
                 print(line.written(f"{cell_name} {name}", unit), flush=True)
@@ -136,11 +141,11 @@ def _measure(model: str, size: int, methods: dict[str, Method]) -> Measured:
     return Measured(time_evaluations(classifier, size), count_operations(classifier, size), weights, map_bytes)
 
 
-def _lines(size: int, plan: PlanSettings, methods: dict[str, Method], measured: Measured) -> Iterator[tuple[str, Line]]:
+def _lines(images: int, per_image: int, methods: dict[str, Method], measured: Measured) -> Iterator[tuple[str, Line]]:
     for name, method in methods.items():
         settings = params.read(f"saliency.{name}", method.settings)
-        images = plan.images if settings.images == "all" else settings.images
-        rows, cost = images * rows_per_image(plan, size), method.cost(settings)
+        explained = images if settings.images == "all" else min(images, settings.images)
+        rows, cost = explained * per_image, method.cost(settings)
         yield name, Line(
             rows, rows * cost.forward, rows * cost.gradient, rows * measured.map_bytes[name] / 1e6,
             minutes(rows, cost, measured.speed), gpu_minutes(rows, cost, measured.operations),
@@ -155,7 +160,7 @@ def _training() -> Iterator[str]:
         settings = params.read(f"models.{cell.model}", ModelSettings)
         recipe = read_recipe(cell.dataset, settings, cell.model)
         images = params.read(f"datasets.{cell.dataset}", dict).get("images")
-        if cell.dataset in settings.checkpoints:
+        if recipe is None or cell.dataset in settings.checkpoints:
             continue
         if images is None:
             unknown.append(cell.dataset)

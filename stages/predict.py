@@ -10,7 +10,7 @@ from pipeline.models.cell import COMPUTED_BY, PICTURES, ROWS, CellComputedBy, ce
 from pipeline.models.load import load_states
 from pipeline.models.network import Network
 from pipeline.models.prediction import predict, rows_of
-from pipeline.models.trained import model_folder, read_checkpoints, read_states_file
+from pipeline.models.trained import model_folder, read_further_states, read_states_file
 from stages.command import run
 
 
@@ -20,7 +20,7 @@ def main(cell: str, dataset: str) -> None:
     network = Network.read(weights)
     splits = tables.read(SPLITS, prepared_file(dataset, SPLITS))
     plan = tables.read(PLAN, prepared_file(dataset, PLAN))
-    rows = rows_of(plan, splits.set_index("image")["label"], read_checkpoints(weights))
+    rows = rows_of(plan, splits.set_index("image")["label"], read_further_states(weights))
     with whole(cell_folder(cell)) as draft:
         draft.mkdir()
         with (draft / PICTURES).open("w+b") as file:

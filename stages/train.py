@@ -1,20 +1,23 @@
-"""Train a cell's model, with checkpoints on the way; or take the user's own weights in place of that."""
+"""Train a cell's model, with checkpoints on the way; or take it as it is, or the user's own weights."""
 
 import tempfile
 
 import numpy as np
+import pandas as pd
 
 from pipeline.core import tables
 from pipeline.core.files import whole, write_csv, write_json
 from pipeline.core.randomness import stream_seed
+from pipeline.data.labels import check_labels
 from pipeline.data.pictures import Selection, decode
 from pipeline.data.prepared import IMAGES, SPLITS, prepared_file
-from pipeline.models.build import resolved
+from pipeline.models.build import own_classes, resolved
 from pipeline.models.learner import Split, evaluate
 from pipeline.models.network import Network
-from pipeline.models.obtain import obtain_states
+from pipeline.models.obtain import obtain_states, take_as_it_is
 from pipeline.models.recipe import read_train_entry
 from pipeline.models.trained import model_folder
+from pipeline.models.training import CURVE
 from pipeline.models.training_metrics import training_curve_file, training_metrics_file
 from stages.command import run
 
@@ -25,9 +28,14 @@ def main(cell: str) -> None:
     dataset, model, settings, size = entry.dataset, entry.model, entry.settings, entry.image_size
     seed = stream_seed(entry.seed, dataset, model)
     splits = tables.read(SPLITS, prepared_file(dataset, SPLITS))
-    network = Network(settings=resolved(settings.network()), classes=int(splits["label"].max()) + 1, image_size=size,
-                      head=entry.recipe.head)  # fmt: skip
-    needed = splits[splits["split"] != "train"] if dataset in settings.checkpoints else splits
+    described = resolved(settings.network())
+    where = f"params.yaml: training.{dataset}"
+    classes = int(splits["label"].max()) + 1 if entry.recipe else own_classes(described, where)
+    check_labels(splits, classes, f"{prepared_file(dataset, SPLITS)}", f"models.{model}")
+    head = entry.recipe.head if entry.recipe else ()
+    network = Network(settings=described, classes=classes, image_size=size, head=head)
+    learned = entry.recipe is not None and dataset not in settings.checkpoints
+    needed = splits if learned else splits[splits["split"] != "train"]
     with tempfile.TemporaryFile() as file, whole(model_folder(cell)) as draft:
         table = prepared_file(dataset, IMAGES)
         pictures = decode(table, needed["image"], size, *network.fitting, file)
@@ -35,12 +43,19 @@ def main(cell: str) -> None:
             name: Split(Selection(pictures, rows["image"]), rows["label"].to_numpy(np.int64))
             for name, rows in needed.groupby("split")
         }
-        classifier, curve = obtain_states(
-            draft, network, model, dataset, settings, entry.recipe, entry.checkpoints, parts, seed
-        )  # fmt: skip
-        accuracy = {name: round(evaluate(classifier, parts[name])[1], 4) for name in ("validation", "test")}
-        metrics = {f"{name}_accuracy": value for name, value in accuracy.items()}
-        write_json(training_metrics_file(cell), metrics | {"test_images": len(parts["test"])})
+        curve = pd.DataFrame(columns=CURVE)
+        if entry.recipe is None:
+            classifier = take_as_it_is(draft, network, model, settings, entry.layers, seed)
+        else:
+            classifier, curve = obtain_states(
+                draft, network, model, dataset, settings, entry.recipe, entry.checkpoints, parts, seed
+            )
+        accuracy = {
+            f"{name}_accuracy": round(evaluate(classifier, parts[name])[1], 4)
+            for name in ("validation", "test")
+            if name in parts
+        }
+        write_json(training_metrics_file(cell), accuracy | {"test_images": len(parts["test"])})
         write_csv(training_curve_file(cell), curve.round(5))
 
 

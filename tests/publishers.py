@@ -34,6 +34,10 @@ EUROSAT_CLASSES = ["AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "I
                    "Residential", "River", "SeaLake"]  # fmt: skip
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CUB_CLASSES = [f"{number:03d}.Bird_{number}" for number in range(1, 201)]
+IMAGENET_CLASSES = ["n01440764", "n01882714", "n02123597", "n03594945", "n07920052"]
+"""tench, koala, Siamese cat, jeep and espresso; their numbers are not consecutive."""
+KIT_ORDER = [3, 0, 4, 2, 1]
+"""How ImageNet's development kit numbers them, from 1."""
 
 
 def split(index: int, validation: bool) -> str:
@@ -196,6 +200,51 @@ def oxford102(folder: Path, per_class: int = 5, side: int = 32) -> int:
     return len(members)
 
 
+def imagenet_members(per_class: int) -> list[tuple[int, int]]:
+    """Return class (position in `IMAGENET_CLASSES`) and position in it of each image, in the order of their numbers."""
+    shuffled = np.random.default_rng(1000).permutation(len(IMAGENET_CLASSES) * per_class).tolist()
+    return [divmod(number, per_class) for number in shuffled]
+
+
+def imagenet(folder: Path, per_class: int = 5, side: int = 32) -> int:
+    """Write validation images, all in one folder, with development kit and boxes; there are few classes."""
+    members = imagenet_members(per_class)
+    for number, (label, index) in enumerate(members, 1):
+        name, size = f"ILSVRC2012_val_{number:08d}", image_size(index, side)
+        _save(picture(label, index, size), folder / "ILSVRC2012_img_val" / f"{name}.JPEG")
+        wnid, edges = IMAGENET_CLASSES[label], object_box(label, index, size)
+        box = "".join(
+            f"<{edge}>{at}</{edge}>" for edge, at in zip(("xmin", "ymin", "xmax", "ymax"), edges, strict=True)
+        )
+        annotation = folder / "Annotations/CLS-LOC/val" / f"{name}.xml"
+        annotation.parent.mkdir(parents=True, exist_ok=True)
+        annotation.write_text(
+            f"<annotation><folder>val</folder><filename>{name}</filename><size><width>{size[0]}</width>"
+            f"<height>{size[1]}</height><depth>3</depth></size><object><name>{wnid}</name><bndbox>{box}</bndbox></object>"
+            "</annotation>"
+        )
+    kit = folder / "ILSVRC2012_devkit_t12" / "data"
+    kit.mkdir(parents=True)
+    lines = [f"{KIT_ORDER.index(label) + 1}\n" for label, _ in members]
+    (kit / "ILSVRC2012_validation_ground_truth.txt").write_text("".join(lines))
+    fields = (
+        "ILSVRC2012_ID",
+        "WNID",
+        "words",
+        "gloss",
+        "num_children",
+        "children",
+        "wordnet_height",
+        "num_train_images",
+    )
+    synsets = [(number, IMAGENET_CLASSES[label], f"thing {label}, object", "a thing", 0, np.zeros(0), 0, 1300)
+               for number, label in enumerate(KIT_ORDER, 1)]  # fmt: skip
+    synsets.append((len(synsets) + 1, "n00001740", "entity", "that which is", 2, np.array([1, 2]), 9, 0))
+    table = np.array(synsets, dtype=[(field, object) for field in fields])[:, None]
+    scipy.io.savemat(kit / "meta.mat", {"synsets": table})
+    return len(members)
+
+
 PUBLISHERS: dict[str, Callable[..., int]] = {
     "caltech101": caltech101,
     "cifar10": cifar10,
@@ -203,3 +252,6 @@ PUBLISHERS: dict[str, Callable[..., int]] = {
     "eurosat": eurosat,
     "oxford102": oxford102,
 }
+"""Those who publish archives that anyone may download."""
+FOLDERS: dict[str, Callable[..., int]] = {"imagenet": imagenet}
+"""Those whose files the user has to place."""

@@ -30,6 +30,7 @@ KINDS = {
     "transform": ["identity", "rotate", "identity", "identity"],
     "magnitude": [None, 3.5, None, None],
     "progress": [None, None, None, 10],
+    "layers": [None, None, None, None],
     "reference": [0] * 4,
     "state": ["trained", "random", "epoch_001", "epoch_1000"],
 }

@@ -121,5 +121,5 @@ def small_params(world: World, pictures: Path) -> dict[str, Any]:
     params["cells"] = {"pictures-resnet_mini": {"dataset": "pictures", "model": "resnet_mini"}}
     params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime")}
     params["saliency"]["lime"] |= {"samples": 20}
-    params["plan"] |= {"images": 4, "magnitudes": 1, "checkpoints": [10, 50]}
+    params["plan"] |= {"images": 4, "images_of": {}, "magnitudes": 1, "checkpoints": [10, 50], "layers": 0}
     return params

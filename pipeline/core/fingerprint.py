@@ -24,6 +24,9 @@ from pipeline.core.errors import UserError
 
 REGISTRY = "pipeline.core.registry"
 """The one module that may load others by a computed name: only members of the folders that registries are made of."""
+PACKAGES, METADATA = "pipeline.core.packages", "importlib.metadata"
+"""The one module that may import the list of installed packages, by a name of its own: through ``importlib`` itself,
+which a plain import of it brings along, everything could be loaded."""
 LAUNCHER = "warm"
 """The one package of ours that is not followed: it chooses the process that a stage runs in, not what it computes."""
 
@@ -193,7 +196,8 @@ class _Reader(ast.NodeVisitor):
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:
-            self._add(alias.name, node)
+            if not (self.name == PACKAGES and alias.name == METADATA and alias.asname):
+                self._add(alias.name, node)
 
     def visit_ImportFrom(self, node: ast.ImportFrom) -> None:
         base = node.module or ""

@@ -8,7 +8,8 @@ undefined is null.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -32,6 +33,8 @@ ARROW: dict[str, pa.DataType] = {
 
 ROW_GROUP = 256
 """Rows written together; small, because a reader of some images unpacks the groups that they lie in."""
+WRITTEN: dict[str, Any] = {"compression": "zstd", "row_group_size": ROW_GROUP}
+"""How Parquet files are written."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +191,10 @@ def _check_values(table: Table, arrow: pa.Table, source: str) -> None:
         raise UserError(f"{source}: table {table.name}: found no rows; at least 1 is needed")
     for column in table.columns:
         _check_column(f"{source}: table {table.name}, column {column.name}", column, arrow[column.name])
+    _check_keys(table, arrow, source)
+
+
+def _check_keys(table: Table, arrow: pa.Table, source: str) -> None:
     repeated = arrow.select(list(table.key)).to_pandas().duplicated()
     if repeated.any():
         where = {name: arrow[name][int(repeated.idxmax())].as_py() for name in table.key}
@@ -244,17 +251,45 @@ def write(table: Table, path: Path, frame: pd.DataFrame) -> None:
     write_all([(table, path, frame)])
 
 
-def write_all(files: Sequence[tuple[Table, Path, pd.DataFrame]]) -> None:
-    """Write several tables that belong together: none is written before all have passed; see `write`."""
+def write_all(files: Sequence[tuple[Table, Path, pd.DataFrame | Iterable[pd.DataFrame]]]) -> None:
+    """Write several tables that belong together: none is put in place before all have passed; see `write`.
+
+    Args:
+        files: for each table its declaration, its file, and its rows: all of them, or parts that are taken, checked and
+            written one after the other, for a table that memory does not hold. Parts of `ROW_GROUP` rows give the same
+            bytes as all rows together.
+    """
     from pipeline.core.suites import run_suite  # Great Expectations takes seconds to import, and readers do without
 
     checked = []
-    for table, path, frame in files:
-        checked.append((path, check(table, frame, str(path))))
-        run_suite(table, frame, str(path))
-    for path, arrow in checked:
-        with whole(path) as draft:
-            pq.write_table(arrow, draft, compression="zstd", row_group_size=ROW_GROUP)
+    for table, path, rows in files:
+        if isinstance(rows, pd.DataFrame):
+            checked.append((path, check(table, rows, str(path))))
+            run_suite(table, rows, str(path))
+    with ExitStack() as stack:  # at its end all drafts are put in place, or none
+        for table, path, rows in files:
+            if not isinstance(rows, pd.DataFrame):
+                _write_parts(table, stack.enter_context(whole(path)), rows, str(path))
+        for path, arrow in checked:
+            pq.write_table(arrow, stack.enter_context(whole(path)), **WRITTEN)
+
+
+def _write_parts(table: Table, draft: Path, parts: Iterable[pd.DataFrame], source: str) -> None:
+    """Check and write parts of a table; only their keys stay in memory, since no two rows may have the same."""
+    from pipeline.core.suites import run_suite
+
+    keys, start = [table.schema.empty_table().select(list(table.key))], 0
+    with pq.ParquetWriter(draft, table.schema, compression=WRITTEN["compression"]) as writer:
+        for frame in parts:
+            where = f"{source}, from row {start}" if start else source
+            arrow = check(table, frame, where)
+            run_suite(table, frame, where)
+            writer.write_table(arrow, row_group_size=WRITTEN["row_group_size"])
+            keys.append(arrow.select(list(table.key)))
+            start += len(arrow)
+    if not start:
+        _check_values(table, table.schema.empty_table(), source)
+    _check_keys(table, pa.concat_tables(keys), source)
 
 
 def read(table: Table, path: Path, images: Sequence[int] | None = None) -> pd.DataFrame:

@@ -26,6 +26,7 @@ from pipeline.core.parallel import in_order
 from pipeline.data.dataset import ArchivedSettings
 from pipeline.data.decode import open_image
 from pipeline.data.download import download
+from pipeline.data.image_files import read_file
 from pipeline.data.unpacking import is_packed, reason, unpack
 
 Task = TypeVar("Task")
@@ -140,16 +141,6 @@ def _check_sum(file: Path, archive: Archive, remedy: str, shown: str = "") -> No
             f"{shown or file}: found {file.stat().st_size} bytes with the MD5 checksum {found}; allowed: "
             f"{archive.md5}; it is cut short or another file, {remedy}"
         )
-
-
-def read_file(file: Path) -> bytes:
-    """Return the bytes of a file that the publisher's copy has; that it cannot be read is a `UserError`."""
-    try:
-        return file.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{file}: there is no such file; is the copy incomplete?") from None
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
 
 
 def read_images(files: Iterable[Path]) -> tuple[list[bytes], list[tuple[int, int]]]:

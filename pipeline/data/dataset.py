@@ -23,13 +23,19 @@ class SplitSettings(Settings):
 class DatasetSettings(Settings):
     """What every dataset has; a loader adds its own keys.
 
-    ``source`` is where the pictures come from, a path that DVC watches: the user's folder, or the lock file that pins
-    the packages which carry or draw them.
+    Attributes:
+        loader: the name of its loader.
+        source: where the pictures come from, a path that DVC watches: the user's folder, or the lock file that pins the
+            packages which carry or draw them.
+        image_size: side of every model's input in pixels.
+        split: how the images are shared out, which a loader requires by declaring it as `SplitSettings`; None where
+            all of them test models that were trained elsewhere.
     """
 
     loader: str
     source: str
     image_size: ImageSize
+    split: SplitSettings | None = None
 
 
 class ArchivedSettings(DatasetSettings):
@@ -67,22 +73,28 @@ class Collection:
         class_names: the classes; a label is a position in this list.
         names: one readable name an image, such as its path below the dataset's root.
         labels: int64 array (N,), the class of each image.
-        images: the bytes of one image file each, in any format Pillow reads.
+        images: the bytes of one image file each, in any format Pillow reads: a list, or a sequence that reads each when
+            it is asked for (`pipeline.data.image_files`), where memory does not hold all.
         masks: the bytes of one PNG each, same size as the image, non-zero where the object is, None for an image
             without; None where the dataset has no ground truth of this kind.
         boxes: the boxes round the objects of each image, an empty list for an image without; None where the dataset
             has no ground truth of this kind.
         splits: "train", "validation" or "test" for each image, where the publisher fixed it (no image need be
-            "validation"); None where the publisher did not.
+            "validation", and where all are "test", some classes may have none); None where the publisher did not.
     """
 
     class_names: list[str]
     names: list[str]
     labels: npt.NDArray[np.int64]
-    images: list[bytes]
+    images: Sequence[bytes]
     masks: Sequence[bytes | None] | None = None
     boxes: Sequence[Sequence[Box]] | None = None
     splits: list[str] | None = None
+
+    @property
+    def only_tests(self) -> bool:
+        """Whether all images test models that were trained elsewhere."""
+        return self.splits is not None and set(self.splits) == {"test"}
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,25 @@ def clip_box(box: Box, size: tuple[int, int], source: str) -> Box:
     return clipped
 
 
+def upright(box: Box, size: tuple[int, int], orientation: int) -> Box:
+    """Turn a box with its image.
+
+    Args:
+        box: on the image as it is stored.
+        size: width and height of the stored image in pixels.
+        orientation: EXIF's, 1 to 8, by which the image is turned to be upright.
+
+    Returns:
+        The box on the upright image.
+    """
+    (left, right), (top, bottom) = (box.left, box.right), (box.top, box.bottom)
+    if orientation in (2, 3, 7, 8):  # the upright image begins at the stored one's right edge ...
+        left, right = size[0] - right, size[0] - left
+    if orientation in (3, 4, 6, 7):  # ... or bottom edge
+        top, bottom = size[1] - bottom, size[1] - top
+    return Box(left, top, right, bottom) if orientation < 5 else Box(top, left, bottom, right)
+
+
 def encode_mask(inside: npt.NDArray[np.bool_], size: tuple[int, int], source: str) -> bytes | None:
     """Return a mask as a PNG, 255 on the object and 0 elsewhere.
 

@@ -9,7 +9,7 @@ from pipeline.core.names import checked
 from pipeline.core.tables import Column, Rule, Table, at_least, null_where, present_where
 
 SPLIT_NAMES = ("train", "validation", "test")
-ROW_KINDS = ("reference", "transform", "random", "checkpoint")
+ROW_KINDS = ("reference", "transform", "random", "checkpoint", "layers")
 
 _IMAGE = Column("image", "int64", "number of the image in the data set", minimum=0)
 
@@ -120,12 +120,22 @@ PLAN = Table(
             minimum=1,
             maximum=99,
         ),
+        Column(
+            "layers",
+            "int64",
+            "stages of the network that are randomised, counted from the classes; null for other kinds",
+            nullable=True,
+            minimum=1,
+            maximum=99,
+        ),
         REFERENCE,
     ),
     ("row",),
     (
         present_where("progress", lambda rows: rows["kind"] == "checkpoint", 'kind=="checkpoint"'),
         null_where("progress", lambda rows: rows["kind"] != "checkpoint", 'kind!="checkpoint"'),
+        present_where("layers", lambda rows: rows["kind"] == "layers", 'kind=="layers"'),
+        null_where("layers", lambda rows: rows["kind"] != "layers", 'kind!="layers"'),
         *PERTURBATION_RULES,
         *REFERENCE_RULES,
     ),

@@ -1,4 +1,4 @@
-"""Which images train, validate and test: drawn once from the seed, class by class."""
+"""Which images train, validate and test: drawn once from the seed, class by class, unless all of them test."""
 
 from __future__ import annotations
 
@@ -17,16 +17,17 @@ LEAST_IMAGES_PER_CLASS = 5
 """Where test and validation are both drawn from them."""
 
 
-def draw_splits(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> pd.DataFrame:
+def draw_splits(collection: Collection, settings: SplitSettings | None, seed: int, dataset: str) -> pd.DataFrame:
     """Assign every image to a split.
 
     Each class gives the rounded fractions of its images, and at least one, to test and validation, so that every
     class is present everywhere. Where ``settings.test`` is ``official``, the publisher's test images are it, and the
-    fraction for validation is taken from the publisher's training images, unless he has a validation split too.
+    fraction for validation is taken from the publisher's training images, unless he has a validation split too. Where
+    all images test models that were trained elsewhere, nothing is drawn, and classes may be absent.
 
     Args:
         collection: the images.
-        settings: the fractions.
+        settings: the fractions; None for a collection of which all images test.
         seed: the user's seed.
         dataset: its name, part of the random stream's name and of messages.
 
@@ -35,12 +36,15 @@ def draw_splits(collection: Collection, settings: SplitSettings, seed: int, data
 
     Raises:
         UserError: there are fewer than two classes, a class is too small, the fractions leave nothing to train on, or
-            there is no official split, or one that lacks a class.
+            there is no official split, or one that lacks a class; or fractions are missing, or given where none are
+            needed.
     """
     labels = collection.labels
     if len(collection.class_names) < 2:
         raise UserError(f"dataset {dataset}: found {len(collection.class_names)} class; at least 2 are needed")
-    if settings.test == "official":
+    if collection.only_tests or settings is None:
+        split = _all_test(collection, settings, dataset)
+    elif settings.test == "official":
         split = _official(collection, settings, seed, dataset)
     else:
         if settings.validation + settings.test >= 1:
@@ -62,6 +66,15 @@ def draw_splits(collection: Collection, settings: SplitSettings, seed: int, data
             "split": split.tolist(),
         }
     )
+
+
+def _all_test(collection: Collection, settings: SplitSettings | None, dataset: str) -> npt.NDArray[Any]:
+    if settings is not None:
+        raise UserError(f"params.yaml: datasets.{dataset}.split: found fractions; all images of this dataset test "
+                        "models that were trained elsewhere; allowed: no split")  # fmt: skip
+    if not collection.only_tests:
+        raise UserError(f"params.yaml: datasets.{dataset}.split: missing; it has no default")
+    return np.array(collection.splits, dtype=object)
 
 
 def _official(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> npt.NDArray[Any]:

@@ -9,9 +9,9 @@ consistency times sensitivity. Every row counts once, so images and transforms t
 that the model gets wrong do not count at all; and where the product is negative there is no COSE.
 
 ``balanced`` mends that. A row is unchanged or changed by its prediction alone, right or wrong. Rows are averaged per
-image and perturbation (a transform, the random model, the checkpoints), then over images, then over perturbations, so
-each perturbation weighs the same and within it each image. Before the root, consistency and sensitivity are cut to
-[0, 1], so there is always a root.
+image and perturbation (a transform, the random model, the checkpoints, the networks with randomised layers), then over
+images, then over perturbations, so each perturbation weighs the same and within it each image. Before the root,
+consistency and sensitivity are cut to [0, 1], so there is always a root.
 
 Rows whose similarity is undefined (flat maps) are left out and counted. A mean of no rows is None. Intervals are
 percentile bootstraps over images, which are what was drawn at random; all numbers of a dataset are resampled with the
@@ -43,9 +43,10 @@ GROUPS = {
     "consistency_photometric": "the same, photometric transforms only",
     "sensitivity": "1 - mean similarity of rows that change the prediction",
     "sensitivity_image": "the same, input transforms only",
-    "sensitivity_model": "the same, random models and checkpoints only",
+    "sensitivity_model": "the same, other states of the model only",
     "sensitivity_random": "the same, random models only",
     "sensitivity_checkpoints": "the same, checkpoints only",
+    "sensitivity_layers": "the same, networks whose last stages are randomised only",
 }
 """The means of the benchmark; see the head of this module."""
 
@@ -109,9 +110,10 @@ def select(scores: pd.DataFrame, protocol: str) -> dict[str, Rows]:
         "consistency_photometric": kept & on_input & ~geometric,
         "sensitivity": changed & (kind != "reference"),
         "sensitivity_image": changed & on_input,
-        "sensitivity_model": changed & np.isin(kind, ["random", "checkpoint"]),
+        "sensitivity_model": changed & np.isin(kind, ["random", "checkpoint", "layers"]),
         "sensitivity_random": changed & (kind == "random"),
         "sensitivity_checkpoints": changed & (kind == "checkpoint"),
+        "sensitivity_layers": changed & (kind == "layers"),
     }
 
 

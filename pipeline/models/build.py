@@ -54,6 +54,15 @@ def resolved(settings: NetworkSettings) -> NetworkSettings:
     return NetworkSettings.model_validate(settings.model_dump() | values)
 
 
+def own_classes(settings: NetworkSettings, where: str) -> int:
+    """Return how many classes an architecture's own weights tell apart; timm not saying so is a `UserError`."""
+    known: Any = timm.get_pretrained_cfg(settings.architecture)
+    if not getattr(known, "num_classes", 0):
+        raise UserError(f"{where}: timm does not say how many classes {settings.architecture} has of its own, so it "
+                        "cannot be taken as it is; allowed: a recipe in training")  # fmt: skip
+    return int(known.num_classes)
+
+
 @contextmanager
 def seeded(seed: int, on: torch.device = CPU) -> Iterator[None]:
     """Seed torch's global generators for a block of code that has no other way, and put them back afterwards.

@@ -25,13 +25,13 @@ from pipeline.models.state_names import STATE_PATTERN
 PICTURES = "pictures.npy"
 COMPUTED_BY = "computed_by.json"
 """File with a `CellComputedBy`."""
-STATE = Column("state", "string", "`trained`, `random` or `epoch_NNN`", pattern=STATE_PATTERN)
+STATE = Column("state", "string", "`trained`, `random`, `epoch_NNN` or `top_N`", pattern=STATE_PATTERN)
 LABEL = Column("label", "int64", "true class of the image", minimum=0)
 
 ROWS = Table(
     "rows",
     "The rows of a cell, with what the model in the state of each row predicts for its input; all rows of the plan "
-    "except checkpoints that a user's own model does not have.",
+    "except those whose state the model does not have.",
     (
         ROW,
         TURN,

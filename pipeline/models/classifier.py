@@ -101,8 +101,12 @@ class Classifier(nn.Module):
 
     def classifier_weights(self) -> set[str]:
         """Return the names of the weights behind the features among the network's."""
-        prefixes = tuple(f"{path}." for path in classifier_paths(self.network))
+        prefixes = self.classifier_prefixes()
         return {name for name in self.network.state_dict() if name.startswith(prefixes)}
+
+    def classifier_prefixes(self) -> tuple[str, ...]:
+        """Return what the names of weights behind the features begin with, whatever layers are there."""
+        return tuple(f"{path}." for path in classifier_paths(self.network))
 
     def features(self, images: torch.Tensor) -> torch.Tensor:
         """Return what the classifier is given for normalised images, (N, F)."""

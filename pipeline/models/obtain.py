@@ -14,11 +14,12 @@ from pipeline.models.build import build
 from pipeline.models.classifier import Classifier
 from pipeline.models.learner import Split
 from pipeline.models.network import Network
+from pipeline.models.randomised import randomised
 from pipeline.models.recipe import FileWeights, ModelSettings, TrainingSettings
-from pipeline.models.state_names import RANDOM, TRAINED, checkpoint_epochs, state_name
+from pipeline.models.state_names import RANDOM, TRAINED, checkpoint_epochs, state_name, top_state
 from pipeline.models.trained import BACKBONE, STATES, StatesFile, save_state, state_file
 from pipeline.models.training import CURVE, train
-from pipeline.models.weights import load_own, load_pretrained
+from pipeline.models.weights import load_own, load_pretrained, load_whole
 
 
 def obtain_states(
@@ -63,6 +64,43 @@ def obtain_states(
     said = StatesFile(checkpoints=checkpoints, weights_from=origin, computed_by=computer)
     write_json(folder / STATES, said.model_dump())
     return classifier, curve
+
+
+def take_as_it_is(
+    folder: Path, network: Network, model: str, settings: ModelSettings, layers: int, seed: int
+) -> Classifier:
+    """Write the weights of a network that keeps those it comes with, and of its randomised states, into a folder.
+
+    Args:
+        folder: of the model; made here.
+        network: how it is built, with the classes of its own.
+        model: its name in params.yaml, for messages.
+        settings: its entry there.
+        layers: of how many states the last stages are randomised: the last one, the last two, and so on. What is
+            random there is the random model's, so that one draw leads from the one to the other.
+        seed: of the model on this data set.
+
+    Returns:
+        The model on its device.
+
+    Raises:
+        UserError: the network cannot be built, weights cannot be had or do not fit, or it has too few stages.
+    """
+    folder.mkdir()
+    network.write(folder)
+    random = build(network, stream_seed(seed, RANDOM))
+    save_state(random, state_file(folder, RANDOM))
+    classifier = build(network, stream_seed(seed, TRAINED))
+    origin = load_whole(classifier, settings, network, model)
+    save_state(classifier, state_file(folder, BACKBONE))
+    save_state(classifier, state_file(folder, TRAINED), ())  # everything is in the file beside it
+    states = {}
+    for depth, names in enumerate(randomised(classifier.network, layers, settings.architecture), 1):
+        states[str(depth)] = top_state(depth)
+        save_state(random, state_file(folder, top_state(depth)), names)
+    said = StatesFile(checkpoints={}, layers=states, weights_from={TRAINED: origin}, computed_by=None)
+    write_json(folder / STATES, said.model_dump())
+    return classifier.to(device())
 
 
 def _train(

@@ -14,26 +14,31 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.state_names import RANDOM, TRAINED
 from pipeline.models.states import States
 from pipeline.models.sweep import Positions, sweep
+from pipeline.models.trained import RowKind
+
+STATE_COLUMNS: dict[RowKind, str] = {"checkpoint": "progress", "layers": "layers"}
+"""The column of the plan that says which state a row of some kind wants."""
 
 
-def rows_of(plan: pd.DataFrame, labels: pd.Series, checkpoints: Mapping[int, str]) -> pd.DataFrame:
+def rows_of(plan: pd.DataFrame, labels: pd.Series, further: Mapping[RowKind, Mapping[int, str]]) -> pd.DataFrame:
     """Return the rows of a plan for one model, with the state and the label of each.
 
     Args:
         plan: the table ``plan``.
         labels: class of each image, by its number.
-        checkpoints: name of the state at each percent of the training that the model has.
+        further: the states that the model has beside ``trained`` and ``random``; see
+            `pipeline.models.trained.read_further_states`.
 
     Returns:
-        The rows without checkpoints that the model does not have, with the columns ``state`` and ``label``.
+        The rows without those whose state the model does not have, with the columns ``state`` and ``label``.
     """
-    had = (plan["kind"] != "checkpoint") | plan["progress"].isin(list(checkpoints))
-    rows = plan[had].reset_index(drop=True)
-    states = [
-        checkpoints[int(row.progress)] if row.kind == "checkpoint" else RANDOM if row.kind == "random" else TRAINED
-        for row in rows.itertuples()
-    ]
-    return rows.drop(columns="progress").assign(state=states, label=labels.loc[rows["image"]].to_numpy())
+    states = pd.Series(TRAINED, index=plan.index).mask(plan["kind"] == "random", RANDOM)
+    for kind, column in STATE_COLUMNS.items():
+        named = plan[column].map(dict(further.get(kind, {})))
+        states = states.mask(plan["kind"] == kind, named)
+    rows = plan.drop(columns=list(STATE_COLUMNS.values())).assign(state=states)
+    rows = rows[states.notna()].reset_index(drop=True)
+    return rows.assign(label=labels.loc[rows["image"]].to_numpy())
 
 
 def predict(states: States, rows: pd.DataFrame, pictures: Mapping[int, Pixels]) -> pd.DataFrame:

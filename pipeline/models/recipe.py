@@ -9,7 +9,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, StrictBool, Tag
+from pydantic import Discriminator, Field, StrictBool, Tag, model_validator
 
 from pipeline.core import params
 from pipeline.core.documents import read_document
@@ -29,8 +29,10 @@ class FileWeights(Settings):
 
     Attributes:
         file: where it lies, or is downloaded to: safetensors, or anything that ``torch.load`` reads as tensors alone.
+        package: the installed package that carries the file, which is then a path in it; None for a file of its own.
         url: where it is downloaded from when it is missing; None where the user has to place it.
-        sha256: its checksum or the first eight digits or more of it; None where the publisher gives none.
+        sha256: its checksum or the first eight digits or more of it; None where the publisher gives none. A package's
+            file needs it: DVC does not watch packages, so the checksum is what tells that the weights are the same.
         inside: keys to go down before the weights are reached, such as ``[state_dict]``.
         drop: patterns (``*`` matches anything) of names that are left out.
         prefixes: what names may begin with, taken off one after the other.
@@ -39,13 +41,25 @@ class FileWeights(Settings):
     """
 
     file: str
+    package: str | None = None
     url: str | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
     inside: Strings = ()
     drop: Strings = ()
     prefixes: Strings = ()
     fresh: Strings = ()
-    names: Literal["timm", "convnext", "swin", "torchvision_swin", "torchvision_vit"] = "timm"
+    names: Literal["timm", "convnext", "efficientnet_pytorch", "swin", "torchvision_swin", "torchvision_vit"] = "timm"
+
+    @model_validator(mode="after")
+    def _from_one_place(self) -> FileWeights:
+        if self.package is not None and (self.url is not None or self.sha256 is None):
+            raise ValueError("a file of a package has a sha256 and no url")
+        return self
+
+    @property
+    def shown(self) -> str:
+        """What the file is called in messages."""
+        return self.file if self.package is None else f"{self.package}: {self.file}"
 
 
 def _which_weights(value: Any) -> str:
@@ -112,7 +126,22 @@ class TrainingSettings(Settings):
     augment: StrictBool = True
 
 
-def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettings:
+AS_IT_IS = "none"
+"""In the place of a recipe: the models of a data set keep the weights and the classes that they come with."""
+
+
+def _which_recipe(value: Any) -> str:
+    return f"<{AS_IT_IS}>" if isinstance(value, str) else "<recipe>"
+
+
+Training = Annotated[
+    Annotated[Literal["none"], Tag(f"<{AS_IT_IS}>")] | Annotated[TrainingSettings, Tag("<recipe>")],
+    Discriminator(_which_recipe),
+]
+"""An entry of ``training``."""
+
+
+def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettings | None:
     """Return how a model is trained on a dataset: the dataset's recipe, changed where the model has its own values.
 
     Args:
@@ -121,20 +150,25 @@ def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettin
         name: the model's name, for messages.
 
     Returns:
-        The recipe, checked.
+        The recipe, checked; None where the dataset's models are not trained.
 
     Raises:
-        UserError: a value does not fit, or the model has a head of its own, which belongs to the dataset.
+        UserError: a value does not fit, the model has a head of its own, which belongs to the dataset, or it has a
+            recipe for a dataset whose models are not trained.
     """
     own = model.recipes.get(dataset, {})
     where = f"models.{name}.recipes.{dataset}"
+    written: Any = params.read(f"training.{dataset}", Training)
+    if written == AS_IT_IS:
+        for key in ("recipes", "checkpoints"):
+            if dataset in getattr(model, key):
+                raise UserError(f"{params.PARAMS}: models.{name}.{key}.{dataset}: found an entry; allowed: no entry, "
+                                f"because training.{dataset} is none")  # fmt: skip
+        return None
     if "head" in own:
         raise UserError(f"{params.PARAMS}: {where}.head: found {own['head']!r}; allowed: in training.{dataset} alone, "
                         "for all models")  # fmt: skip
-    settings: TrainingSettings = params.check(
-        f"training.{dataset}", TrainingSettings, params.read(f"training.{dataset}", dict)
-    )
-    return params.check(where, TrainingSettings, settings.model_dump() | own) if own else settings
+    return params.check(where, TrainingSettings, written.model_dump() | own) if own else written
 
 
 class TrainEntry(Settings):
@@ -146,8 +180,9 @@ class TrainEntry(Settings):
         image_size: of that dataset.
         model: name of the cell's model.
         settings: the model's, with what they say of other datasets left out.
-        recipe: how the model is trained on that dataset.
+        recipe: how the model is trained on that dataset; None where it is taken as it is.
         checkpoints: percents of the training after which checkpoints are taken.
+        layers: how many stages are randomised of a model that is taken as it is.
     """
 
     seed: Seed
@@ -155,8 +190,9 @@ class TrainEntry(Settings):
     image_size: ImageSize
     model: str
     settings: ModelSettings
-    recipe: TrainingSettings
+    recipe: TrainingSettings | None
     checkpoints: Percents
+    layers: Annotated[int, Field(ge=0)]
 
 
 def train_entry_file(cell: str) -> Path:

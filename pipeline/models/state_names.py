@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 TRAINED, RANDOM = "trained", "random"
-STATE_PATTERN = r"trained|random|epoch_\d{3,}"
+STATE_PATTERN = r"trained|random|epoch_\d{3,}|top_[1-9]\d?"
 """What a state may be called."""
 
 
@@ -15,3 +15,8 @@ def checkpoint_epochs(percents: tuple[int, ...], epochs: int) -> dict[int, int]:
 def state_name(epoch: int) -> str:
     """Return the name of the state after an epoch."""
     return f"epoch_{epoch:03d}"
+
+
+def top_state(stages: int) -> str:
+    """Return the name of the state whose last stages, so many of them, are randomised."""
+    return f"top_{stages}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import torch
 from pydantic import Field
@@ -20,7 +20,9 @@ from pipeline.core.params import Settings
 from pipeline.models.classifier import Classifier
 
 BACKBONE = "backbone"
-"""Name of the file with what all trained states share, where training leaves it as it is."""
+"""Name of the file with what states share: a frozen backbone, or the whole of a network that is not trained."""
+RowKind = Literal["checkpoint", "layers"]
+"""Kinds of rows that a model may have no state for."""
 STATES = "states.json"
 """File that says which checkpoints there are, and where the weights are from."""
 
@@ -85,16 +87,21 @@ def read_state(path: Path) -> dict[str, torch.Tensor]:
     return state
 
 
+Number = Annotated[str, Field(pattern=r"^[1-9]\d?$")]
+
+
 class StatesFile(Settings):
     """What `STATES` holds.
 
     Attributes:
         checkpoints: name of the state at each percent of the training.
+        layers: name of the state in which so many of the last stages are randomised; empty for a trained model.
         weights_from: where the weights of a state are from; None for fresh ones.
-        computed_by: what trained them; None where they are the user's own.
+        computed_by: what trained them; None where they were not trained here.
     """
 
-    checkpoints: dict[Annotated[str, Field(pattern=r"^[1-9]\d?$")], Annotated[str, Field(pattern=r"^epoch_\d{3,}$")]]
+    checkpoints: dict[Number, Annotated[str, Field(pattern=r"^epoch_\d{3,}$")]]
+    layers: dict[Number, Annotated[str, Field(pattern=r"^top_[1-9]\d?$")]] = Field(default_factory=dict)
     weights_from: dict[str, str | None]
     computed_by: ComputedBy | None
 
@@ -104,6 +111,16 @@ def read_states_file(folder: Path) -> StatesFile:
     return read_document(folder / STATES, StatesFile)
 
 
-def read_checkpoints(folder: Path) -> dict[int, str]:
-    """Return the name of the state at each percent of the training; a file that does not fit is a `UserError`."""
-    return {int(percent): state for percent, state in read_states_file(folder).checkpoints.items()}
+def read_further_states(folder: Path) -> dict[RowKind, dict[int, str]]:
+    """Return the states that a model has beside ``trained`` and ``random``.
+
+    Returns:
+        For rows of kind ``checkpoint``, the name of the state at each percent of the training; for rows of kind
+        ``layers``, that of the state in which so many stages are randomised.
+
+    Raises:
+        UserError: the file is missing or does not fit.
+    """
+    said = read_states_file(folder)
+    named: dict[RowKind, dict[str, str]] = {"checkpoint": said.checkpoints, "layers": said.layers}
+    return {kind: {int(number): state for number, state in states.items()} for kind, states in named.items()}

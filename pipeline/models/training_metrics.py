@@ -17,9 +17,12 @@ Part = Annotated[float, Field(ge=0, le=1)]
 
 
 class TrainingMetrics(Settings):
-    """Accuracies of a trained model, in [0, 1], and the number of test images behind the last one."""
+    """Accuracies of a model, in [0, 1], and the number of test images behind the second.
 
-    validation_accuracy: Part
+    A model that is not trained here may have no validation images.
+    """
+
+    validation_accuracy: Part | None = None
     test_accuracy: Part
     test_images: Count
 

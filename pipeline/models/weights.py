@@ -22,15 +22,30 @@ from safetensors.torch import load_file
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256
 from pipeline.core.no_compiler import without_compiler
+from pipeline.core.packages import installed_files
 from pipeline.data.download import download
 from pipeline.models.build import arguments
 from pipeline.models.classifier import Classifier
+from pipeline.models.network import Network
 from pipeline.models.recipe import FileWeights, ModelSettings
 
 with without_compiler():
     import timm
 
 State = dict[str, torch.Tensor]
+
+BLOCKS = (1, 2, 2, 3, 3, 4, 1)
+"""Blocks of each stage of EfficientNet-B0 and Lite0."""
+
+
+def _stage_of(block: int) -> str:
+    """Return the stage of one of EfficientNet's blocks and its place there, both from 0."""
+    for stage, blocks in enumerate(BLOCKS):
+        if block < blocks:
+            return f"{stage}.{block}"
+        block -= blocks
+    return f"{len(BLOCKS)}.{block}"  # which no such network has
+
 
 NAMES: dict[str, list[tuple[str, str | Callable[[re.Match[str]], str]]]] = {
     "timm": [],
@@ -43,6 +58,21 @@ NAMES: dict[str, list[tuple[str, str | Callable[[re.Match[str]], str]]]] = {
         (r"\.pwconv(\d)\.", r".mlp.fc\1."),
         (r"^head\.", r"head.fc."),
         (r"^norm\.", r"head.norm."),
+    ],
+    # EfficientNet-PyTorch (L. Melas-Kyriazi) and what follows it: blocks are counted through, as in B0 and Lite0.
+    "efficientnet_pytorch": [
+        (r"^_conv_stem\.", r"conv_stem."),
+        (r"^_bn0\.", r"bn1."),
+        (r"^_conv_head\.", r"conv_head."),
+        (r"^_bn1\.", r"bn2."),
+        (r"^_fc\.", r"classifier."),
+        (r"^_blocks\.(\d+)\._", lambda found: f"blocks.{_stage_of(int(found[1]))}."),
+        # The first block has no expansion, and so no first norm.
+        (r"^(blocks\.0\.0)\.project_conv\.", r"\1.conv_pw."),
+        (r"^(blocks\.(?!0\.0\.)\d+\.\d+)\.bn(\d)\.", lambda found: f"{found[1]}.bn{int(found[2]) + 1}."),
+        (r"\.expand_conv\.", r".conv_pw."),
+        (r"\.depthwise_conv\.", r".conv_dw."),
+        (r"\.project_conv\.", r".conv_pwl."),
     ],
     # Swin's own repository, and iBOT's: a stage ends with its downsampling, where timm's next one begins with it.
     "swin": [
@@ -76,7 +106,7 @@ NAMES: dict[str, list[tuple[str, str | Callable[[re.Match[str]], str]]]] = {
 
 
 def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int, name: str) -> str | None:
-    """Give a model's backbone the weights that its entry names; its classifier stays fresh.
+    """Give a model's backbone the weights that its entry names; its classifier stays fresh, whatever they bring.
 
     Args:
         model: with fresh weights.
@@ -96,11 +126,28 @@ def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int,
     if settings.weights is None:
         return None
     if isinstance(settings.weights, FileWeights):
-        backbone, origin = from_file(settings.weights, backbone, where)
+        backbone, origin = from_file(settings.weights, backbone, where, model.classifier_prefixes())
     else:
         backbone = _fitting(from_timm(settings, image_size, where), backbone, (), settings.architecture)
         origin = f"timm's {settings.architecture}"
     model.network.load_state_dict(own | backbone)
+    model.remembered.clear()
+    return origin
+
+
+def load_whole(model: Classifier, settings: ModelSettings, network: Network, name: str) -> str:
+    """Give a model all the weights that its entry names, its classifier included; see `load_pretrained`."""
+    where = f"params.yaml: models.{name}.weights"
+    if settings.weights is None:
+        raise UserError(f"{where}: found null; allowed: timm or a file, for a model that is not trained")
+    own = model.network.state_dict()
+    if isinstance(settings.weights, FileWeights):
+        state, origin = from_file(settings.weights, own, where)
+    else:
+        state = from_timm(settings, network.image_size, where, network.classes)
+        state = _fitting(state, own, (), settings.architecture)
+        origin = f"timm's {settings.architecture}"
+    model.network.load_state_dict(state)
     model.remembered.clear()
     return origin
 
@@ -113,13 +160,16 @@ def load_own(model: Classifier, settings: FileWeights, where: str) -> str:
     return origin
 
 
-def from_timm(settings: ModelSettings, image_size: int, where: str) -> State:
-    """Return the backbone's weights as timm brings them, from its cache or the network, fitted to the image size."""
+def from_timm(settings: ModelSettings, image_size: int, where: str, classes: int = 0) -> State:
+    """Return weights as timm brings them, from its cache or the network, fitted to the image size.
+
+    Without ``classes`` they are the backbone's.
+    """
     name = settings.architecture
     if not timm.is_model_pretrained(name):
         raise UserError(f"{where}: found 'timm', which has no weights for {name}; allowed: null or a file")
     try:
-        network = timm.create_model(name, pretrained=True, num_classes=0, **arguments(settings, image_size))
+        network = timm.create_model(name, pretrained=True, num_classes=classes, **arguments(settings, image_size))
     except Exception as error:  # whatever the network and its libraries raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
@@ -129,13 +179,16 @@ def from_timm(settings: ModelSettings, image_size: int, where: str) -> State:
     return dict(network.state_dict())
 
 
-def from_file(settings: FileWeights, own: Mapping[str, torch.Tensor], where: str) -> tuple[State, str]:
+def from_file(
+    settings: FileWeights, own: Mapping[str, torch.Tensor], where: str, ignored: tuple[str, ...] = ()
+) -> tuple[State, str]:
     """Return a model's weights with those of a file in their places.
 
     Args:
         settings: where they are and what their names become.
         own: the weights that the model has, and that those of ``settings.fresh`` keep.
         where: their key in params.yaml, for messages.
+        ignored: what names begin with that the file may have and that are left out.
 
     Returns:
         The weights by timm's names, and the file with its checksum.
@@ -143,16 +196,22 @@ def from_file(settings: FileWeights, own: Mapping[str, torch.Tensor], where: str
     Raises:
         UserError: see `load_pretrained`.
     """
-    path = Path(settings.file)
-    if not path.exists():
+    path, shown = Path(settings.file), settings.shown
+    if settings.package is not None:
+        try:
+            path = installed_files(settings.package, settings.file)[0]
+        except UserError as error:
+            raise UserError(f"{where}.package: {error}") from None
+    elif not path.exists():
         if settings.url is None:
             raise UserError(f"{where}.file: there is no file {path}; place it there, or write its url")
         check = partial(_usable, settings=settings, where=where, shown=settings.url)
         download(settings.url, path, check, f"place it there by hand ({where})")
-    found = check_sum(path, settings.sha256, f"{where}.sha256")
-    state = _go_down(read(path), settings.inside, path)
-    fitting = _fitting(rename(state, settings, str(path)), own, settings.fresh, str(path))
-    return {**own, **fitting}, f"{path}, SHA-256 {found}"
+    found = check_sum(path, settings.sha256, f"{where}.sha256", shown)
+    state = _go_down(read(path, shown), settings.inside, shown)
+    renamed = {name: tensor for name, tensor in rename(state, settings, shown).items() if not name.startswith(ignored)}
+    fitting = _fitting(renamed, own, settings.fresh, shown)
+    return {**own, **fitting}, f"{shown}, SHA-256 {found}"
 
 
 def _usable(path: Path, settings: FileWeights, where: str, shown: str) -> None:
@@ -193,7 +252,7 @@ def read(path: Path, shown: str = "") -> Any:
                         "remove it") from None  # fmt: skip
 
 
-def _go_down(content: Any, keys: Iterable[str], path: Path) -> Mapping[str, Any]:
+def _go_down(content: Any, keys: Iterable[str], path: str) -> Mapping[str, Any]:
     for key in keys:
         if not isinstance(content, Mapping) or key not in content:
             found = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.core import params
+from pipeline.core.errors import UserError
+from pipeline.core.packages import installed_files
 from pipeline.data.dataset import DATASETS
 from pipeline.models.recipe import FileWeights, ModelSettings
 
@@ -23,8 +25,16 @@ def of_model(model: str) -> list[str]:
     settings: ModelSettings = params.read(f"models.{model}", ModelSettings)
     own = [weights for states in settings.checkpoints.values() for weights in states.values()]
     files = [weights for weights in (settings.weights, *own) if isinstance(weights, FileWeights)]
-    return [
-        f"{weights.file}, {f'downloaded from {weights.url}' if weights.url else 'to be placed by hand'}"
-        for weights in files
-        if not Path(weights.file).exists()
-    ]
+    return [line for weights in files for line in _missing(weights)]
+
+
+def _missing(weights: FileWeights) -> list[str]:
+    if weights.package is not None:
+        try:
+            installed_files(weights.package, weights.file)
+        except UserError as error:
+            return [str(error)]
+        return []
+    if Path(weights.file).exists():
+        return []
+    return [f"{weights.file}, {f'downloaded from {weights.url}' if weights.url else 'to be placed by hand'}"]

@@ -14,6 +14,7 @@ from pipeline.core.files import DATA
 from pipeline.core.grid import CellSettings
 from pipeline.core.params import PARAMS
 from pipeline.core.tables import Column, Table, at_least, read
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics.cose import GROUPS, PROTOCOLS, StatisticsSettings, by_perturbation, summarize
 from pipeline.metrics.scores import SCORES, SIMILARITIES, scores_file, scores_folder
 from pipeline.models.training_metrics import FOLDER, training_curve_file, training_metrics_file
@@ -70,7 +71,7 @@ TRANSFORM_MEANS = Table(
     (
         *_CELL,
         Column("similarity", "string", "how maps are compared", allowed=SIMILARITIES),
-        Column("perturbation", "string", "name of the transform, or `random`, or `checkpoint`"),
+        Column("perturbation", "string", "name of the transform, or `random`, `checkpoint` or `layers`"),
         Column(
             "outcome",
             "string",
@@ -104,7 +105,7 @@ def without_numbers(reason: str) -> list[dict[str, Any]]:
 def summarize_grid(
     cells: Mapping[str, CellSettings],
     methods: Sequence[str],
-    images: int,
+    plan: PlanSettings,
     settings: StatisticsSettings,
     seed: int,
     scored: Container[tuple[str, str]] | None = None,
@@ -114,7 +115,7 @@ def summarize_grid(
     Args:
         cells: of the grid, by their names.
         methods: names.
-        images: how many the plan has.
+        plan: says how many images each data set has.
         settings: of the intervals.
         seed: the user's.
         scored: pairs of a cell's and a method's name that there are scores of; None for all of them.
@@ -134,9 +135,8 @@ def summarize_grid(
             numbers += [names | line for line in without_numbers(reason)]
             continue
         scores = read(SCORES, scores_file(folder))
-        numbers += [
-            names | line | {"missing": None} for line in summarize(scores, images, settings, seed, cell.dataset)
-        ]
+        lines = summarize(scores, plan.explained(cell.dataset), settings, seed, cell.dataset)
+        numbers += [names | line | {"missing": None} for line in lines]
         means += [names | line for line in by_perturbation(scores)]
     return {COSE.name: COSE.from_lines(numbers), TRANSFORM_MEANS.name: TRANSFORM_MEANS.from_lines(means)}
 

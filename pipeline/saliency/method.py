@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline.core.params import Count, Settings
@@ -36,11 +36,17 @@ class Cost:
         forward: images whose scores alone are asked for.
         gradient: images whose scores are differentiated with respect to the image (the forward pass is in it).
         at_once: how many of these the method makes in one batch; the rest waits for them.
+        per_channel: forward passes for every channel of the model's CAM layer, beside ``forward``.
     """
 
     forward: int = 0
     gradient: int = 0
     at_once: int = 1
+    per_channel: int = 0
+
+    def on(self, channels: int) -> Cost:
+        """Return the cost on a model whose CAM layer has so many channels."""
+        return replace(self, forward=self.forward + self.per_channel * channels, per_channel=0)
 
 
 @dataclass(frozen=True)
@@ -56,6 +62,8 @@ class Method:
         values: what kind of values its maps have.
         cost: ``settings -> Cost``.
         storage: the type in which its maps are kept on disk; None for what is usual for the kind of values.
+        control: whether its maps know nothing of the model, so that a method should do better.
+        at_layer: whether it reads the model's CAM layer.
     """
 
     settings: type[MethodSettings]
@@ -63,6 +71,8 @@ class Method:
     values: Values
     cost: Callable[[Any], Cost]
     storage: StorageType | None = None
+    control: bool = False
+    at_layer: bool = False
 
     def __post_init__(self) -> None:
         """Refuse a type that would cut off values."""

@@ -10,7 +10,8 @@ import pandas as pd
 import pytest
 import torch
 
-from pipeline.data.plan import PlanSettings, draw_plan
+from pipeline.data.plan import draw_plan
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.transforms import TRANSFORMS
 from pipeline.models.prediction import predict, rows_of
 from pipeline.models.states import States
@@ -64,7 +65,9 @@ def states_in(weights: Path) -> States:
 
 def predicted(plan: pd.DataFrame, splits: pd.DataFrame, pictures: dict[int, np.ndarray], weights: Path,
               checkpoints: dict[int, str] = CHECKPOINTS) -> pd.DataFrame:  # fmt: skip
-    return predict(states_in(weights), rows_of(plan, splits.set_index("image")["label"], checkpoints), pictures)
+    return predict(
+        states_in(weights), rows_of(plan, splits.set_index("image")["label"], {"checkpoint": checkpoints}), pictures
+    )
 
 
 @pytest.fixture(scope="module")

@@ -212,7 +212,7 @@ def test_maps_of_other_rows_are_refused(rows) -> None:  # type: ignore[no-untype
 
 def test_a_model_may_lack_checkpoints(plan, splits, pictures, weights) -> None:  # type: ignore[no-untyped-def]
     labels = splits.set_index("image")["label"]
-    everything = rows_of(plan, labels, CHECKPOINTS)
+    everything = rows_of(plan, labels, {"checkpoint": CHECKPOINTS})
     assert everything["row"].tolist() == plan["row"].tolist()
     fewer = predicted(plan, splits, pictures, weights, {60: "epoch_006"})
     assert set(fewer["state"]) == {"trained", "random", "epoch_006"}

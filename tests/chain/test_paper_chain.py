@@ -44,7 +44,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     params["cells"] = {name: cell for name, cell in every_cell(params).items() if cell["dataset"] in CHAINED}
     params["saliency"] = {"grad_cam": {"images": 2}}
     params["similarity"] = PAPER["similarity"]
-    params["plan"] |= {"images": 4, "magnitudes": 1, "checkpoints": [20, 50]}
+    params["plan"] |= {"images": 4, "images_of": {}, "magnitudes": 1, "checkpoints": [20, 50], "layers": 0}
     made.set(params)
     made.start_dvc()
     return made

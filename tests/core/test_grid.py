@@ -57,7 +57,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("training.digits", None, "training.digits: there is no such key"),
     ("cells.twice", {"dataset": "digits", "model": "resnet_mini"},
      "cells.twice: found digits and resnet_mini, as in cells.digits-resnet_mini; allowed: each pair once"),
-    ("datasets.digits", None, "training: no data set is called 'digits' (known: shapes)"),
+    ("datasets.digits", None, "training: no data set is called 'digits' (known: photos, shapes)"),
     (f"{MINI}.recipes", {"digit": {}}, f"{MINI}.recipes: no data set is called 'digit', did you mean 'digits'?"),
     (f"{MINI}.checkpoints", {"digit": {}}, f"{MINI}.checkpoints: no data set is called 'digit', did you mean"),
 ]  # fmt: skip

@@ -23,6 +23,8 @@ BREAKS: dict[str, tuple[int, dict[str, Any]]] = {
     "bottom is more than top": (2, {"top": 9.0, "bottom": 8.9}),
     "progress is not null where kind==\"checkpoint\"": (3, {"progress": None}),
     "progress is null where kind!=\"checkpoint\"": (1, {"progress": 10}),
+    "layers is not null where kind==\"layers\"": (2, {"kind": "layers", "layers": None}),
+    "layers is null where kind!=\"layers\"": (1, {"layers": 2}),
     "magnitude is null where kind!=\"transform\"": (0, {"magnitude": 1.0}),
     "only rows of kind transform have one": (2, {"transform": "rotate"}),
     "rows of kind transform have one": (1, {"transform": "identity"}),
@@ -91,6 +93,7 @@ def test_both_say_the_same_of_drawn_tables() -> None:
             {"row": row, "turn": 0, "image": int(rng.integers(5, 7)), "kind": str(rng.choice(ROW_KINDS)),
              "transform": str(rng.choice(["identity", "rotate"], p=[0.7, 0.3])),
              "magnitude": rng.choice([None, 3.5], p=[0.8, 0.2]), "progress": rng.choice([None, 10], p=[0.8, 0.2]),
+             "layers": rng.choice([None, 2], p=[0.8, 0.2]),
              "reference": row if rng.random() < 0.8 else 0}
             for row in range(4)
         ]  # fmt: skip

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from pipeline.core import suites
+from pipeline.core import suites, tables
 from pipeline.core.errors import UserError
 from pipeline.core.tables import Column, Rule, Table, check, read, write, write_all
 from pipeline.data.prepared import BOXES, IMAGES, PLAN, SPLITS
@@ -163,6 +163,84 @@ def test_of_tables_that_belong_together_all_are_written_or_none(table: Table, tm
     fine = frame.assign(text=None) if table is SLEEPING else frame
     write_all([good, (table, tmp_path / "good.parquet", fine)])
     assert sorted(file.name for file in tmp_path.iterdir()) == ["boxes.parquet", "good.parquet"]
+
+
+def in_parts(table: Table, rows: int) -> Iterator[pd.DataFrame]:
+    frame = example(table)
+    yield from (frame.iloc[start : start + rows].reset_index(drop=True) for start in range(0, len(frame), rows))
+
+
+@pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
+def test_parts_are_written_as_the_whole_is(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(tables.WRITTEN, "row_group_size", 3)
+    monkeypatch.setattr(suites, "run_suite", lambda *_: {})  # whose rules are about all rows of an image
+    monkeypatch.setattr(tables, "_check_rules", lambda *_: None)
+    write(table, tmp_path / "whole.parquet", example(table))
+    write_all([(table, tmp_path / "parts.parquet", in_parts(table, 3))])
+    assert (tmp_path / "parts.parquet").read_bytes() == (tmp_path / "whole.parquet").read_bytes()
+    assert pq.ParquetFile(tmp_path / "parts.parquet").num_row_groups == 2
+
+
+class Counted(bytes):
+    """Bytes that say how many of them are in memory."""
+
+    alive, most = 0, 0
+
+    def __new__(cls, content: bytes) -> Counted:
+        cls.alive += 1
+        cls.most = max(cls.most, cls.alive)
+        return super().__new__(cls, content)
+
+    def __del__(self) -> None:
+        Counted.alive -= 1
+
+
+def test_parts_are_taken_one_after_the_other(tmp_path: Path) -> None:
+    def parts() -> Iterator[pd.DataFrame]:
+        for number in range(12):
+            numbers = np.arange(4) + 4 * number
+            encoded = [Counted(one.tobytes()) for one in numbers]
+            yield pd.DataFrame({"image": numbers, "encoded": encoded, "mask": None})
+
+    write_all([(IMAGES, tmp_path / "images.parquet", parts())])
+    assert len(read(IMAGES, tmp_path / "images.parquet")) == 48
+    assert Counted.most <= 12, "the part that is written, the next one, and the last that the suite looked at"
+
+
+@pytest.mark.parametrize(("spoil", "message"), [
+    (lambda part: part.assign(encoded=[b"a", None]), "images.parquet, from row 2: table images, column encoded, row 1: "
+                                                     "found null; allowed: no nulls"),
+    (lambda part: part.assign(image=[9, 1]), "images.parquet: table images: found {'image': 1} twice; allowed: once"),
+    (lambda part: part.drop(columns="mask"), "images.parquet, from row 2: table images: found no column 'mask'; "
+                                             "allowed: image, encoded, mask"),
+])  # fmt: skip
+def test_a_broken_part_leaves_nothing_written(spoil: Spoil, message: str, tmp_path: Path) -> None:
+    def parts() -> Iterator[pd.DataFrame]:
+        first, second = in_parts(IMAGES, 2)
+        yield from (first, spoil(second))
+
+    with pytest.raises(UserError) as caught:
+        write_all([
+            (IMAGES, tmp_path / "images.parquet", parts()), (BOXES, tmp_path / "boxes.parquet", example(BOXES)),
+        ])  # fmt: skip
+    assert str(caught.value) == f"{tmp_path}/{message}"
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_no_parts_are_a_table_without_rows(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"images\.parquet: table images: found no rows; at least 1 is needed"):
+        write_all([(IMAGES, tmp_path / "images.parquet", iter(()))])
+    write_all([(BOXES, tmp_path / "boxes.parquet", iter(()))])
+    assert len(read(BOXES, tmp_path / "boxes.parquet")) == 0
+
+
+def test_every_part_has_passed_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, int]] = []
+    monkeypatch.setattr(suites, "run_suite", lambda table, frame, source: seen.append((table.name, len(frame))))
+    write_all([
+        (IMAGES, tmp_path / "images.parquet", in_parts(IMAGES, 3)), (BOXES, tmp_path / "b.parquet", example(BOXES)),
+    ])  # fmt: skip
+    assert seen == [("boxes", 4), ("images", 3), ("images", 1)], "small tables fail before large ones are made"
 
 
 def test_every_table_that_is_written_has_passed_its_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

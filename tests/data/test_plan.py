@@ -14,7 +14,8 @@ from pipeline.core.errors import UserError
 from pipeline.core.randomness import generator, stream_seed
 from pipeline.core.tables import write
 from pipeline.data.dataset import Collection, SplitSettings
-from pipeline.data.plan import PlanSettings, draw_plan, row_number
+from pipeline.data.plan import draw_plan, row_number
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.prepared import PLAN
 from pipeline.data.splits import draw_splits
 from pipeline.data.transforms import TRANSFORMS
@@ -119,9 +120,27 @@ def test_fewer_images_are_those_that_were_drawn_first(splits: pd.DataFrame) -> N
     assert splits.set_index("image").loc[few["image"].unique(), "label"].nunique() == 4, "one of each class"
 
 
+def test_a_data_set_may_have_a_number_of_images_of_its_own(splits: pd.DataFrame) -> None:
+    own = SETTINGS.model_copy(update={"images_of": {"test": 4, "other": 900}})
+    assert draw_plan(splits, own, 224, 0, "test")["image"].nunique() == 4
+    assert draw_plan(splits, own, 224, 0, "another")["image"].nunique() == SETTINGS.images
+    with pytest.raises(UserError, match=r"plan\.images_of\.other: found 900; allowed: at most \d+, the test images"):
+        draw_plan(splits, own, 224, 0, "other")
+
+
+def test_every_image_is_seen_by_networks_with_more_and_more_random_stages(splits: pd.DataFrame) -> None:
+    plan = draw_plan(splits, SETTINGS.model_copy(update={"layers": 3}), 224, 0, "test")
+    layers = plan[plan["kind"] == "layers"]
+    assert set(layers.groupby("image")["layers"].apply(tuple)) == {(1, 2, 3)}
+    assert layers["image"].nunique() == SETTINGS.images
+    assert layers["layers"].is_monotonic_increasing, "a stage loads every state once"
+    assert plan["row"].is_unique
+
+
 def test_row_numbers_depend_on_the_picture_and_the_perturbation_alone() -> None:
-    row = {"kind": "transform", "transform": "rotate", "magnitude": 3.5, "progress": None}
-    others = [{"kind": "random"}, {"transform": "blur"}, {"magnitude": -3.5}, {"magnitude": None}, {"progress": 10}]
+    row = {"kind": "transform", "transform": "rotate", "magnitude": 3.5, "progress": None, "layers": None}
+    others = [{"kind": "random"}, {"transform": "blur"}, {"magnitude": -3.5}, {"magnitude": None}, {"progress": 10},
+              {"kind": "layers", "layers": 10}, {"kind": "layers", "layers": 1}]  # fmt: skip
     numbers = [row_number("a", row), row_number("b", row), *(row_number("a", row | other) for other in others)]
     assert len(set(numbers)) == len(numbers)
     assert row_number("a", dict(row)) == numbers[0] == 530122653635645962
@@ -171,6 +190,21 @@ def test_official_splits_that_cannot_be_used() -> None:
     alone[int(np.flatnonzero(labels == 0)[0])] = "train"
     with pytest.raises(UserError, match=r"class 'class 0' has 1 image\(s\); at least 2 are needed"):
         draw_splits(published(alone), OFFICIAL, 0, "test")
+
+
+def test_where_all_images_test_nothing_is_drawn() -> None:
+    labels = collection().labels % 3  # and a class is absent
+    tests = published(["test"] * 120, labels=labels)
+    splits = draw_splits(tests, None, 0, "test")
+    assert set(splits["split"]) == {"test"}
+    assert splits["label"].tolist() == labels.tolist()
+    assert set(splits["class_name"]) == {"class 0", "class 1", "class 2"}
+    assert draw_plan(splits, SETTINGS, 224, 0, "test")["image"].nunique() == 10
+    for settings in (SPLIT, OFFICIAL):
+        with pytest.raises(UserError, match=r"datasets\.test\.split: found fractions; all .* allowed: no split"):
+            draw_splits(tests, settings, 0, "test")
+    with pytest.raises(UserError, match=r"datasets\.test\.split: missing; it has no default"):
+        draw_splits(collection(), None, 0, "test")
 
 
 @pytest.mark.parametrize(

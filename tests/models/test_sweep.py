@@ -141,12 +141,16 @@ def test_predictions_are_the_greatest_scores(weights: Path) -> None:
 
 def test_rows_have_the_state_that_they_need_and_only_states_that_are_there() -> None:
     plan = pd.DataFrame(
-        {"row": range(5), "image": [7, 7, 8, 8, 8],
-         "kind": ["reference", "transform", "random", "checkpoint", "checkpoint"],
-         "progress": pd.array([None, None, None, 10, 50], "Int64")}
+        {"row": range(7), "image": [7, 7, 8, 8, 8, 8, 7],
+         "kind": ["reference", "transform", "random", "checkpoint", "checkpoint", "layers", "layers"],
+         "progress": pd.array([None, None, None, 10, 50, None, None], "Int64"),
+         "layers": pd.array([None, None, None, None, None, 1, 2], "Int64")}
     )  # fmt: skip
-    found = rows_of(plan, pd.Series({7: 1, 8: 3}), {50: "epoch_005"})
+    labels = pd.Series({7: 1, 8: 3})
+    found = rows_of(plan, labels, {"checkpoint": {50: "epoch_005"}, "layers": {}})
     assert found["row"].tolist() == [0, 1, 2, 4]
     assert found["state"].tolist() == ["trained", "trained", "random", "epoch_005"]
     assert found["label"].tolist() == [1, 1, 3, 3]
-    assert "progress" not in found
+    assert not {"progress", "layers"} & set(found)
+    as_it_is = rows_of(plan, labels, {"checkpoint": {}, "layers": {1: "top_1", 2: "top_2"}})
+    assert as_it_is["state"].tolist() == ["trained", "trained", "random", "top_1", "top_2"]

@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from pipeline.core.errors import UserError
 from pipeline.models.state_names import checkpoint_epochs, state_name
-from pipeline.models.trained import STATES, load_state, read_checkpoints, save_state
+from pipeline.models.trained import STATES, load_state, read_further_states, save_state
 from tests.conftest import SIDE
 from tests.models.networks import small_resnet
 
@@ -73,11 +73,14 @@ def test_checkpoints_are_spaced_over_the_training() -> None:
     assert state_name(1234) == "epoch_1234"
 
 
-def test_states_come_back_by_percent(tmp_path: Path) -> None:
+def test_states_come_back_by_what_they_are_for(tmp_path: Path) -> None:
     said = {"checkpoints": {"5": "epoch_001", "10": "epoch_1002"}, "weights_from": {"trained": None},
             "computed_by": None}  # fmt: skip
     (tmp_path / STATES).write_text(json.dumps(said))
-    assert read_checkpoints(tmp_path) == {5: "epoch_001", 10: "epoch_1002"}
+    assert read_further_states(tmp_path) == {"checkpoint": {5: "epoch_001", 10: "epoch_1002"}, "layers": {}}
+    said |= {"checkpoints": {}, "layers": {"1": "top_1", "12": "top_12"}}
+    (tmp_path / STATES).write_text(json.dumps(said))
+    assert read_further_states(tmp_path) == {"checkpoint": {}, "layers": {1: "top_1", 12: "top_12"}}
 
 
 @pytest.mark.parametrize(
@@ -85,6 +88,7 @@ def test_states_come_back_by_percent(tmp_path: Path) -> None:
     [
         ({"checkpoints": {"5": "../epoch_001"}}, r"checkpoints\.5: found '\.\./epoch_001'; string should match"),
         ({"checkpoints": {"100": "epoch_001"}}, r"checkpoints\.100.*: found '100'; string should match"),
+        ({"layers": {"1": "../top_1"}}, r"layers\.1: found '\.\./top_1'; string should match"),
         ({"weights_from": 3}, "weights_from: found 3; input should be a valid dictionary"),
         ({"computed_by": {}}, "computed_by.device: missing"),
         ({"more": 3}, "more: found 3; extra inputs are not permitted"),
@@ -93,5 +97,5 @@ def test_states_come_back_by_percent(tmp_path: Path) -> None:
 def test_states_that_do_not_fit_are_one_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     (tmp_path / STATES).write_text(json.dumps({"checkpoints": {}, "weights_from": {}, "computed_by": None} | change))
     with pytest.raises(UserError, match=rf"states\.json: {message}.*; `dvc repro` makes it again") as caught:
-        read_checkpoints(tmp_path)
+        read_further_states(tmp_path)
     assert "\n" not in str(caught.value)

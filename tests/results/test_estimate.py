@@ -11,7 +11,8 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-from pipeline.data.plan import PlanSettings, draw_plan, rows_per_image
+from pipeline.data.plan import draw_plan
+from pipeline.data.plan_settings import PlanSettings, rows_per_image
 from pipeline.data.transforms import TRANSFORMS
 from pipeline.models.build import build
 from pipeline.models.classifier import Classifier
@@ -43,7 +44,7 @@ PAPER = yaml.safe_load((ROOT / "profiles/paper.yaml").read_text())
 def test_rows_are_those_of_the_plan(names: tuple[str, ...], checkpoints: tuple[int, ...]) -> None:
     settings = PlanSettings(images=3, magnitudes=2, transforms=names, checkpoints=checkpoints)
     splits = pd.DataFrame({"image": range(5), "name": list("abcde"), "label": 0, "split": "test"})
-    assert 3 * rows_per_image(settings, SIDE) == len(draw_plan(splits, settings, SIDE, 0, "test"))
+    assert 3 * rows_per_image(settings, SIDE, trained=True) == len(draw_plan(splits, settings, SIDE, 0, "test"))
 
 
 def test_minutes_by_hand() -> None:
@@ -69,6 +70,7 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     params = world.params
     params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime")}
     params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
+    del params["datasets"]["photos"]  # on which no model is trained
     params["cells"] = every_cell(params)
     params["cells"]["shapes-resnet_mini"]["without"] = {"grad_cam": "not asked for here"}
     world.set(params)

@@ -13,6 +13,7 @@ import pytest
 from pipeline.core.errors import UserError
 from pipeline.core.grid import CellSettings
 from pipeline.core.tables import check, write
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics.cose import StatisticsSettings, summarize
 from pipeline.metrics.scores import SCORES, scores_file, scores_folder
 from pipeline.models.training_metrics import training_curve_file, training_metrics_file
@@ -57,10 +58,11 @@ def grid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 METHODS = ["grad_cam", "lime"]
+PLAN = PlanSettings(images=6, magnitudes=1, transforms=("rotate", "blur"), checkpoints=())
 
 
 def test_every_cell_and_method_has_its_lines(grid: None) -> None:
-    tables = summarize_grid(CELLS, METHODS, 6, SETTINGS, 0)
+    tables = summarize_grid(CELLS, METHODS, PLAN, SETTINGS, 0)
     table = tables[COSE.name]
     check(COSE, table, "test")
     check(TRANSFORM_MEANS, tables[TRANSFORM_MEANS.name], "test")
@@ -81,11 +83,11 @@ def test_every_cell_and_method_has_its_lines(grid: None) -> None:
 
 
 def test_what_is_not_scored_may_be_left_out(grid: None) -> None:
-    table = summarize_grid(CELLS, METHODS, 6, SETTINGS, 0, {("digits-a", "lime")})[COSE.name]
+    table = summarize_grid(CELLS, METHODS, PLAN, SETTINGS, 0, {("digits-a", "lime")})[COSE.name]
     assert set(table["cell"] + table["method"]) == {"digits-alime"}
     missing = {"digits-c": CellSettings(dataset="digits", model="c")}
     with pytest.raises(UserError, match=r"digits-c/grad_cam/about\.json: there is no such file; `dvc repro` makes it"):
-        summarize_grid(missing, METHODS, 6, SETTINGS, 0)
+        summarize_grid(missing, METHODS, PLAN, SETTINGS, 0)
 
 
 def test_a_table_that_mixes_devices_or_batches_says_so(grid: None) -> None:

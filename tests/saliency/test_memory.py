@@ -12,7 +12,8 @@ import numpy as np, pandas as pd, torch
 from pipeline.core.tables import write
 from pipeline.data.decode import encode_png
 from pipeline.data.pictures import decode
-from pipeline.data.plan import PlanSettings, draw_plan
+from pipeline.data.plan import draw_plan
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.prepared import IMAGES
 from pipeline.data.transforms import TRANSFORMS
 from pipeline.metrics.map_pairs import explained, score_rows

@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from pipeline.core.errors import UserError
-from pipeline.data.archives import Archive, check_classes, check_images, in_threads, not_here, read_file, unpacked
+from pipeline.data.archives import Archive, check_classes, check_images, in_threads, not_here, unpacked
 from pipeline.data.dataset import ArchivedSettings, Collection, Dataset
 from pipeline.data.decode import Pixels, encode_png
+from pipeline.data.image_files import read_file
 
 CLASSES = 10
 SIDE = 32

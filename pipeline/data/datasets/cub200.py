@@ -20,13 +20,13 @@ from pipeline.data.archives import (
     check_images,
     in_threads,
     not_here,
-    read_file,
     read_images,
     unpacked,
 )
 from pipeline.data.dataset import ArchivedSettings, Box, Collection, Dataset
 from pipeline.data.decode import open_image
 from pipeline.data.ground_truth import clip_box, encode_mask
+from pipeline.data.image_files import read_file
 
 Value = TypeVar("Value")
 

@@ -7,7 +7,6 @@ Boxes round their objects may be given as ImageNet gives them, in files of Pasca
 from __future__ import annotations
 
 from pathlib import Path
-from xml.etree import ElementTree  # reads no other file; expat itself stops entities that expand without end
 
 import numpy as np
 
@@ -15,7 +14,8 @@ from pipeline.core import params
 from pipeline.core.errors import UserError
 from pipeline.data.dataset import Box, Collection, Dataset, DatasetSettings, SplitSettings
 from pipeline.data.decode import open_image
-from pipeline.data.ground_truth import clip_box
+from pipeline.data.image_files import read_file
+from pipeline.data.voc import read_boxes
 
 SUFFIXES = (".jpeg", ".jpg", ".png")
 
@@ -58,7 +58,7 @@ def load(settings: Settings, seed: int) -> Collection:
             raise UserError(f"{folder}: found no picture; allowed: files ending in {', '.join(SUFFIXES)}")
         files += found
         labels += [label] * len(found)
-    images = [_read(file) for file in files]
+    images = [read_file(file) for file in files]
     sizes = [open_image(encoded, str(file)).size for file, encoded in zip(files, images, strict=True)]
     paths = [file.relative_to(root) for file in files]
     return Collection(
@@ -78,13 +78,6 @@ def _boxes_folder(root: Path, boxes: str) -> Path:
     return folder
 
 
-def _read(file: Path) -> bytes:
-    try:
-        return file.read_bytes()
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
-
-
 def _boxes(root: Path, paths: list[Path], sizes: list[tuple[int, int]]) -> list[list[Box]]:
     """Return the boxes of each picture, none for a picture without a file."""
     if not root.is_dir():
@@ -93,39 +86,7 @@ def _boxes(root: Path, paths: list[Path], sizes: list[tuple[int, int]]) -> list[
     files = [root / path.with_suffix(".xml") for path in paths]
     if not any(file.is_file() for file in files):
         raise UserError(f"{root}: found no file of any picture; allowed: {paths[0].with_suffix('.xml')} and the like")
-    return [_read_boxes(file, size) if file.is_file() else [] for file, size in zip(files, sizes, strict=True)]
-
-
-def _read_boxes(file: Path, size: tuple[int, int]) -> list[Box]:
-    """Return the boxes of one file, whose pixels count from 1 and belong to the box, both first and last."""
-    try:
-        annotation = ElementTree.fromstring(_read(file))
-    except ElementTree.ParseError as error:
-        raise UserError(f"{file}: not valid XML ({error})") from None
-    if annotation.tag != "annotation":
-        raise UserError(f"{file}: found <{annotation.tag}>; allowed: <annotation>")
-    said = annotation.find("size")
-    if said is not None and (found := tuple(_number(file, said, side) for side in ("width", "height"))) != size:
-        raise UserError(
-            f"{file}: size: found {found[0]:g} by {found[1]:g} pixels; its picture has {size[0]} by {size[1]}"
-        )
-    return [_read_box(file, size, number, element) for number, element in enumerate(annotation.findall("object"), 1)]
-
-
-def _read_box(file: Path, size: tuple[int, int], number: int, element: ElementTree.Element) -> Box:
-    box = element.find("bndbox")
-    if box is None:
-        raise UserError(f"{file}: object {number}: found no <bndbox>; allowed: one an object")
-    left, top, right, bottom = (_number(file, box, edge) for edge in ("xmin", "ymin", "xmax", "ymax"))
-    return clip_box(Box(left - 1, top - 1, right, bottom), size, f"{file}: object {number}")
-
-
-def _number(file: Path, element: ElementTree.Element, name: str) -> float:
-    text = element.findtext(name)
-    try:
-        return float(text or "")
-    except ValueError:
-        raise UserError(f"{file}: {element.tag}: {name}: found {text!r}; allowed: a number of pixels") from None
+    return [read_boxes(file, size, first=1) if file.is_file() else [] for file, size in zip(files, sizes, strict=True)]
 
 
 def missing(settings: Settings) -> list[str]:

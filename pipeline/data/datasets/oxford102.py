@@ -21,7 +21,6 @@ from pipeline.data.archives import (
     check_images,
     in_threads,
     not_here,
-    read_file,
     read_images,
     read_matrices,
     unpacked,
@@ -29,6 +28,7 @@ from pipeline.data.archives import (
 from pipeline.data.dataset import ArchivedSettings, Collection, Dataset
 from pipeline.data.decode import open_image
 from pipeline.data.ground_truth import encode_mask
+from pipeline.data.image_files import read_file
 
 CLASSES = 102
 PICTURES, LABELS, SPLITS, SEGMENTATIONS = "jpg", "imagelabels.mat", "setid.mat", "segmim"

@@ -26,4 +26,4 @@ def explain(
     return weighted_map(activations, gradients.mean(dim=(2, 3)))
 
 
-METHOD = Method(Settings, explain, "unit", cost, storage="float32")
+METHOD = Method(Settings, explain, "unit", cost, storage="float32", at_layer=True)

@@ -38,4 +38,4 @@ def explain(
     return weighted_map(activations, channel_weights(activations, gradients))
 
 
-METHOD = Method(Settings, explain, "unit", cost, storage="float32")
+METHOD = Method(Settings, explain, "unit", cost, storage="float32", at_layer=True)
