@@ -54,7 +54,7 @@ def table(cose: pd.DataFrame, cell: str, controls: Container[str]) -> str:
         images = max(line.consistency_images, line.sensitivity_images)
         rows = line.consistency_rows + line.sensitivity_rows
         shares = (ranked[line.method], line.consistency, line.sensitivity)
-        lines.append((name, _percent(line.cose) + interval, *map(_percent, shares), str(images), str(rows)))
+        lines.append((name, _percent(line.cose) + interval, *map(_percent, shares), f"{images:.0f}", f"{rows:.0f}"))
     said = f"Cell `{cell}`, in percent, paper protocol, with intervals over images; `metrics/cose.csv` has all numbers."
     if any(method in controls for method in structural["method"]):
         said += " In italics: controls, whose maps know nothing of the model."
