@@ -268,7 +268,7 @@ def test_the_readmes_table_has_the_best_first_and_marks_controls() -> None:
     assert lines[3].startswith("| `grad_cam` | 30.0 ")
     assert lines[4] == "| `lime` | left out: too slow | – | – | – | – | – |"
     assert "In italics" in lines[-1]
-    with pytest.raises(UserError, match=r'^metrics/cose\.csv: found cell "digits-b"; '):
+    with pytest.raises(UserError, match=r"^metrics/cose\.csv: no cell is called 'digits-b' \(known: photos-a\)"):
         table(numbers(), "digits-b", set())
 
 
