@@ -31,6 +31,8 @@ RAW: dict[str, dict[str, Any]] = {
     "eigen_grad_cam": {"images": "all"},
     "ablation_cam": {"images": "all"},
     "score_cam": {"images": "all", "score": "logit", "masked": "picture"},
+    "opti_cam": {"images": "all", "iterations": 8, "learning_rate": 0.1, "masked": "picture"},
+    "extremal_perturbation": {"images": "all", "iterations": 8, "area": 0.1, "step": 3, "sigma": 6, "max_blur": 8},
     "fake_cam": {"images": "all"},
     "random_map": {"images": "all"},
     "random_map_14x14": {"images": "all"},

@@ -1,4 +1,4 @@
-"""Showing a model parts of its images."""
+"""Pictures seen through masks: what methods and metrics that multiply an image by a map share."""
 
 from __future__ import annotations
 
@@ -9,25 +9,25 @@ import torch
 from pipeline.models.classifier import Classifier
 
 Masked = Literal["picture", "normalised"]
-"""What a mask multiplies: the picture, so that what is hidden is black, or the normalised input, so that it is the mean
-image."""
+"""What a mask multiplies: the picture before normalisation, where 0 is black, or the network's normalised input, where
+0 is the mean colour."""
 
 
-def masked(model: Classifier, images: torch.Tensor, masks: torch.Tensor, how: Masked) -> torch.Tensor:
-    """Return images under masks, as the model's inputs.
+def apply_masks(model: Classifier, images: torch.Tensor, masks: torch.Tensor, masked: Masked) -> torch.Tensor:
+    """Return images multiplied by masks; differentiable.
 
     Args:
-        model: its mean and deviation say what black is.
-        images: (B, 3, H, W), normalised; or one for all masks.
-        masks: (B, 1, H, W), 1 where the image is shown and 0 where it is hidden.
-        how: what the masks multiply.
+        model: whose normalisation the images have.
+        images: float32 (N, 3, H, W), normalised; or one for all masks.
+        masks: (N, H, W) in [0, 1]; 1 leaves a pixel as it is.
+        masked: what the mask multiplies.
 
     Returns:
-        (B, 3, H, W), normalised, channels last in memory.
+        float32 (N, 3, H, W), normalised, channels last in memory.
     """
-    if how == "picture":
-        black = -model.mean / model.std
-        shown = black + masks * (images - black)
+    if masked == "normalised":
+        shown = images * masks[:, None]
     else:
-        shown = masks * images
+        black = -model.mean / model.std
+        shown = black + (images - black) * masks[:, None]
     return shown.contiguous(memory_format=torch.channels_last)

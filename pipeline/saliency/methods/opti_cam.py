@@ -90,7 +90,7 @@ def optimize(
             u.requires_grad_()
             masks = scale(down @ combine(features, u) @ across.T)
             masked = apply_masks(model, images, masks, settings.masked)
-            logits = model(masked.contiguous(memory_format=torch.channels_last)).gather(1, targets[:, None])[:, 0]
+            logits = model(masked).gather(1, targets[:, None])[:, 0]
         (gradient,) = torch.autograd.grad(logits.sum(), u)
         u = u.detach()
         if settings.check_every is not None and step % settings.check_every == 0:

@@ -15,7 +15,7 @@ from pipeline.core.batches import batches
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.cams import activations_alone, weighted_map
 from pipeline.saliency.gradients import Score
-from pipeline.saliency.masks import Masked, masked
+from pipeline.saliency.masks import Masked, apply_masks
 from pipeline.saliency.method import ONE_ROW, Cost, Method, MethodSettings
 
 FLAT = 1e-6
@@ -37,13 +37,13 @@ def channel_masks(channels: torch.Tensor, side: int) -> torch.Tensor:
         side: of the masks, in pixels.
 
     Returns:
-        (C, 1, side, side).
+        (C, side, side).
     """
     span = channels.amax(dim=(1, 2)) - channels.amin(dim=(1, 2))
     flat = span <= FLAT * channels.abs().amax(dim=(1, 2))
-    large = F.interpolate(channels[:, None], size=(side, side), mode="bilinear", align_corners=False)
-    low, high = large.amin(dim=(2, 3), keepdim=True), large.amax(dim=(2, 3), keepdim=True)
-    return torch.where(flat[:, None, None, None] | (low == high), 0.0, (large - low) / (high - low))
+    large = F.interpolate(channels[:, None], size=(side, side), mode="bilinear", align_corners=False)[:, 0]
+    low, high = large.amin(dim=(1, 2), keepdim=True), large.amax(dim=(1, 2), keepdim=True)
+    return torch.where(flat[:, None, None] | (low == high), 0.0, (large - low) / (high - low))
 
 
 def channel_scores(
@@ -54,7 +54,7 @@ def channel_scores(
     scores = []
     with torch.inference_mode():
         for part in batches(len(channels), side, image.device):
-            inputs = masked(model, image, channel_masks(channels[part], side), settings.masked)
+            inputs = apply_masks(model, image, channel_masks(channels[part], side), settings.masked)
             logits = model(inputs)
             scores.append((logits.softmax(dim=1) if settings.score == "softmax" else logits)[:, target])
     return torch.cat(scores)
