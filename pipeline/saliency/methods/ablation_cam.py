@@ -17,7 +17,7 @@ from pipeline.models.tail import Tail, tail
 from pipeline.saliency.cams import weighted_map
 from pipeline.saliency.method import ONE_ROW, Cost, Method, MethodSettings
 
-TAILS = 16
+TAILS = 8
 """Evaluations of what follows the layer that are taken to weigh as much as a forward pass, in time and in memory."""
 
 EPSILON = 1e-7
@@ -40,11 +40,10 @@ def channel_weights(model: Classifier, after: Tail, target: int, image_size: int
         image_size: side of the image in pixels.
     """
     channels = model.grid(after.activations).shape[1]
-    single = (1,) * (after.activations.ndim - 1)
     without = []
     for part in batches(-(-channels // TAILS), image_size, after.activations.device):
         chosen = torch.arange(part.start * TAILS, min(part.stop * TAILS, channels))
-        ablated = after.activations.repeat(len(chosen), *single)
+        ablated = torch.cat([after.activations] * len(chosen))  # unlike repeat(), keeps how it lies in memory
         model.grid(ablated)[torch.arange(len(chosen)), chosen] = 0
         without.append(after.evaluate(ablated)[:, target])
     score = after.logits[0, target]

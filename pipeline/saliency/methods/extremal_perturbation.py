@@ -29,6 +29,8 @@ LEVELS = 8
 """Images in the pyramid, from the most blurred to the picture itself."""
 PENALTY, GROWTH = 300.0, 1.0035
 """Weight of the area, and by how much it grows with every iteration."""
+LEVEL = 2**-16
+"""Mask values are equal when they round to the same multiple of this: the last bit of a float would rank by chance."""
 
 
 class Settings(MethodSettings):
@@ -105,9 +107,10 @@ def area_gradient(masks: torch.Tensor, area: float) -> torch.Tensor:
         (N, S, S).
     """
     flat = masks.flatten(1)
+    ranked = (flat / LEVEL).round()
     low = int(flat.shape[1] * (1 - area))
-    lowest_kept = flat.kthvalue(min(low + 1, flat.shape[1]), dim=1, keepdim=True).values
-    above, equal = flat > lowest_kept, flat == lowest_kept
+    lowest_kept = ranked.kthvalue(min(low + 1, flat.shape[1]), dim=1, keepdim=True).values
+    above, equal = ranked > lowest_kept, ranked == lowest_kept
     share = (flat.shape[1] - low - above.sum(dim=1, keepdim=True)) / equal.sum(dim=1, keepdim=True)
     goal = above + equal * share
     return (2 / flat.shape[1] * (goal - flat)).view_as(masks)
