@@ -9,13 +9,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 from scipy.ndimage import gaussian_filter
+from torch import nn
 
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.methods import extremal_perturbation
 from pipeline.saliency.methods.extremal_perturbation import Settings, area_gradient, blur_matrix, blur_pyramid, perturb
 from pipeline.saliency.smooth_masks import SmoothMasks
+from tests.conftest import SIDE, wrapped
 
-SETTINGS = Settings(images="all", iterations=15, area=0.1, step=3, sigma=6, max_blur=8)
+SETTINGS = Settings(images="all", iterations=10, area=0.1, step=3, sigma=6, max_blur=8)
 
 
 def smooth_maximum(size: int, step: int, sigma: int) -> tuple[torch.Tensor, torch.Tensor, int]:
@@ -75,15 +77,15 @@ def straight_loop(model: Classifier, image: torch.Tensor, target: int, settings:
 
 
 def test_masks_are_those_of_torchrays_loop(convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
-    for settings in (SETTINGS, SETTINGS.model_copy(update={"iterations": 8, "area": 0.3, "step": 4, "sigma": 9})):
+    for settings in (SETTINGS, SETTINGS.model_copy(update={"iterations": 4, "area": 0.3, "step": 4, "sigma": 9})):
         ours = extremal_perturbation.explain(convnet, images, targets, settings, [0] * 5)
         expected = torch.stack(
             [straight_loop(convnet, images[at : at + 1], int(targets[at]), settings) for at in range(5)]
         )
-        assert expected.std(dim=(1, 2)).min() > 0.05
+        assert expected.std(dim=(1, 2)).min() > 0.02
         # A value that rounds to the next multiple on one side alone moves a mask by less than a thousandth.
         assert (ours - expected).abs().max() < 2e-3
-        assert (ours - expected).abs().mean() < 1e-5
+        assert (ours - expected).abs().mean() < 1e-4
 
 
 def test_smooth_masks_are_the_smooth_maximum_of_their_cells() -> None:
@@ -128,6 +130,32 @@ def test_the_area_draws_the_highest_pixels_up_and_the_others_down() -> None:
     torch.testing.assert_close(area_gradient(masks, 0.25), torch.tensor([[[-0.1, 0.1], [-0.4, -0.4]]]) / 2)
     # Half is kept: the two in the middle share the second place.
     torch.testing.assert_close(area_gradient(masks, 0.5), torch.tensor([[[-0.1, 0.1], [0.1, 0.1]]]) / 2)
+
+
+class Detail(nn.Module):
+    """Looks for contrast in one patch, which is its own mirror image."""
+
+    ROWS, COLUMNS = slice(3, 9), slice(9, 15)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        seen = self.layer(images)[..., self.ROWS, self.COLUMNS]
+        score = (seen - seen.mean(dim=(2, 3), keepdim=True)).square().mean(dim=(1, 2, 3)) * 40
+        return torch.stack([score, -score], dim=1)
+
+
+def test_the_mask_keeps_the_patch_that_the_model_looks_at() -> None:
+    model = wrapped(Detail(), "layer").requires_grad_(False)
+    images = torch.randn(3, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(4))
+    settings = SETTINGS.model_copy(update={"iterations": 60, "area": 0.03, "step": 2, "sigma": 4})
+    maps = extremal_perturbation.explain(model, images, torch.zeros(3, dtype=torch.int64), settings, [0] * 3)
+    assert (maps[:, Detail.ROWS, Detail.COLUMNS].amin(dim=(1, 2)) > 0.9).all()
+    # A cell reaches four pixels and more; what is far from the patch is left to the blur.
+    assert (maps[:, 16:].mean(dim=(1, 2)) < 0.1).all()
+    assert (maps[:, :, :3].mean(dim=(1, 2)) < 0.1).all()
 
 
 def test_rows_do_not_touch_each_other(convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
