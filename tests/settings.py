@@ -25,6 +25,21 @@ RAW: dict[str, dict[str, Any]] = {
         "images": "all", "samples": 80, "features": 3, "positive_only": False, "hide_color": 0, "kernel_width": 0.25,
         "quickshift": {"kernel_size": 1.5, "max_dist": 8, "ratio": 0.3},
     },
+    "x_grad_cam": {"images": "all"},
+    "layer_cam": {"images": "all"},
+    "eigen_cam": {"images": "all"},
+    "eigen_grad_cam": {"images": "all"},
+    "ablation_cam": {"images": "all"},
+    "score_cam": {"images": "all", "score": "logit", "masked": "picture"},
+    "opti_cam": {"images": "all", "iterations": 8, "learning_rate": 0.1, "masked": "picture"},
+    "extremal_perturbation": {"images": "all", "iterations": 8, "area": 0.1, "step": 3, "sigma": 6, "max_blur": 8},
+    "fake_cam": {"images": "all"},
+    "random_map": {"images": "all"},
+    "random_map_14x14": {"images": "all"},
+    "random_map_7x7": {"images": "all"},
+    "sobel": {"images": "all"},
+    "center": {"images": "all", "sigma": 0.25},
+    "uniform": {"images": "all"},
 }  # fmt: skip
 
 PARAMS = yaml.safe_load(Path("params.yaml").read_text())

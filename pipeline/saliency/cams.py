@@ -57,19 +57,67 @@ def activations_and_gradients(
     return torch.cat([a for a, _ in parts]), torch.cat([g for _, g in parts])
 
 
-def weighted_map(activations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Return the maps of weighted channels at the layer's own size, as grad-cam makes them.
+def activations_alone(model: Classifier, images: torch.Tensor) -> torch.Tensor:
+    """Return the CAM layer's activations, float32 (N, C, h, w), for normalised images (N, 3, H, W)."""
+    kept: list[torch.Tensor] = []
 
-    ReLU, then scaling to [0, 1]; a flat map becomes zeros. `enlarge` brings them to the
-    input's size when they are read.
+    def note(layer: nn.Module, inputs: Any, output: torch.Tensor) -> None:
+        kept.append(output.clone())  # what follows may work in place
+
+    chosen = batches(len(images), images.shape[-1], images.device)
+    handle = model.cam_layer.register_forward_hook(note)
+    try:
+        with torch.inference_mode():
+            for part in chosen:
+                model(images[part])
+    finally:
+        handle.remove()
+    if len(kept) != len(chosen):
+        raise runs(model.cam.path, len(kept) // len(chosen))
+    return torch.cat([model.grid(one) for one in kept])
+
+
+def scaled_map(maps: torch.Tensor) -> torch.Tensor:
+    """Return maps at the layer's own size as grad-cam makes them: ReLU, then scaling to [0, 1].
+
+    A flat map becomes zeros. `enlarge` brings them to the input's size when they are read.
 
     Args:
-        activations: (N, C, h, w).
-        weights: (N, C).
+        maps: (N, h, w).
 
     Returns:
         float32 (N, h, w) in [0, 1].
     """
-    maps = torch.einsum("nc,nchw->nhw", weights, activations).relu()
-    shifted = maps - maps.amin(dim=(1, 2), keepdim=True)
-    return shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))
+    positive = maps.relu()
+    shifted = positive - positive.amin(dim=(1, 2), keepdim=True)
+    return (shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))).float()
+
+
+def weighted_map(activations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the `scaled_map` of weighted channels, float32 (N, h, w), from (N, C, h, w) and (N, C)."""
+    return scaled_map(torch.einsum("nc,nchw->nhw", weights, activations))
+
+
+def principal_map(values: torch.Tensor) -> torch.Tensor:
+    """Return the projection of every place on the direction in which the channels vary most.
+
+    The channels are centred; the projection is on the first right singular vector of the matrix (places, channels).
+    Its sign, which is arbitrary, is turned so that the value of largest magnitude is positive.
+
+    Args:
+        values: (N, C, h, w).
+
+    Returns:
+        float64 (N, h, w).
+    """
+    places = values.double().flatten(2).mT
+    places = places - places.mean(dim=1, keepdim=True)
+    if places.shape[1] <= places.shape[2]:
+        # The eigenvectors of the smaller Gram matrix are enough, and are found many times faster.
+        variances, left = torch.linalg.eigh(places @ places.mT)
+        projection = left[..., -1] * variances[:, -1:].clamp(min=0).sqrt()
+    else:
+        directions = torch.linalg.eigh(places.mT @ places).eigenvectors
+        projection = (places @ directions[..., -1:]).squeeze(2)
+    strongest = projection.gather(1, projection.abs().argmax(dim=1, keepdim=True))
+    return torch.where(strongest < 0, -projection, projection).unflatten(1, values.shape[2:])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -28,6 +29,10 @@ class MethodSettings(Settings):
     images: Count | Literal["all"]
 
 
+ONE_ROW = 2**22
+"""``at_once`` of methods that evaluate every channel of a layer, however many: no batch holds more than one row."""
+
+
 @dataclass(frozen=True)
 class Cost:
     """Evaluations of the model that one map takes at most.
@@ -36,17 +41,18 @@ class Cost:
         forward: images whose scores alone are asked for.
         gradient: images whose scores are differentiated with respect to the image (the forward pass is in it).
         at_once: how many of these the method makes in one batch; the rest waits for them.
-        per_channel: forward passes for every channel of the model's CAM layer, beside ``forward``.
+        per_channel: forward passes for every channel of the model's CAM layer, beside ``forward``; a part of one where
+            only what follows the layer is evaluated.
     """
 
     forward: int = 0
     gradient: int = 0
     at_once: int = 1
-    per_channel: int = 0
+    per_channel: float = 0
 
     def on(self, channels: int) -> Cost:
         """Return the cost on a model whose CAM layer has so many channels."""
-        return replace(self, forward=self.forward + self.per_channel * channels, per_channel=0)
+        return replace(self, forward=self.forward + math.ceil(self.per_channel * channels), per_channel=0)
 
 
 @dataclass(frozen=True)

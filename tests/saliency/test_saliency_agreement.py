@@ -14,7 +14,6 @@ from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from saliency.core.guided_ig import guided_ig_impl
 
-from pipeline.models.build import build
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.cams import activations_and_gradients
 from pipeline.saliency.gradients import grey_map
@@ -28,7 +27,7 @@ from pipeline.saliency.methods import (
     lime,
     smooth_grad,
 )
-from tests.conftest import described
+from tests.models.networks import FAMILIES, of_family
 
 COMMON = {"images": "all", "score": "softmax", "percentile": 99}
 IG = integrated_gradients.Settings(steps=11, baseline=0.0, **COMMON)
@@ -148,34 +147,10 @@ def test_grey_map_of_nothing_is_zero() -> None:
     assert (grey_map(torch.zeros(2, 3, 5, 5), 99) == 0).all()
 
 
-ARCHITECTURES = {
-    "resnet": (
-        "resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}, "layer4.-1",
-        "channels_first", lambda tensor: tensor,
-    ),
-    "vit": (
-        "vit_tiny_patch16_224",
-        {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}, "blocks.-1.norm1", "tokens",
-        lambda tensor: tensor[:, 1:].reshape(len(tensor), 7, 7, -1).permute(0, 3, 1, 2),
-    ),
-    "swin": (
-        "swin_tiny_patch4_window7_224",
-        {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 7}, "layers.-1.blocks.-1.norm1",
-        "channels_last", lambda tensor: tensor.permute(0, 3, 1, 2),
-    ),
-    "convnext": (
-        "convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16], "output_stride": 8}, "stages.-1.blocks.-1",
-        "channels_first", lambda tensor: tensor,
-    ),
-}  # fmt: skip
-
-
-@pytest.mark.parametrize("family", ARCHITECTURES)
+@pytest.mark.parametrize("family", FAMILIES)
 @pytest.mark.parametrize(("ours", "theirs"), [(grad_cam, GradCAM), (grad_cam_plus_plus, GradCAMPlusPlus)])
 def test_class_activation_maps(family: str, ours: Any, theirs: Any) -> None:
-    architecture, arguments, layer, layout, to_grid = ARCHITECTURES[family]
-    network = described(architecture, 5, 56, arguments=arguments, cam_layer=layer, cam_layout=layout)
-    model = build(network, seed=1)
+    model, to_grid = of_family(family)
     inputs = torch.from_numpy(np.random.default_rng(4).normal(size=(3, 3, 56, 56))).float()
     targets = torch.tensor([4, 0, 2])
     with theirs(model=model.network, target_layers=[model.cam_layer], reshape_transform=to_grid) as explainer:

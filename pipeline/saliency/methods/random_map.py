@@ -1,0 +1,28 @@
+"""A control: noise at the resolution of the image.
+
+For methods whose maps are as large as the image; smooth maps beat it by being smooth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from pipeline.models.classifier import Classifier
+from pipeline.saliency.controls import cost, random_maps
+from pipeline.saliency.method import Method, MethodSettings
+
+
+class Settings(MethodSettings):
+    """There is nothing to choose."""
+
+
+def explain(
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
+) -> torch.Tensor:
+    """Return the maps, float32 (N, H, W), each from its row's seed."""
+    return random_maps(seeds, images.shape[-1], images.device)
+
+
+METHOD = Method(Settings, explain, "unit", cost, control=True)
