@@ -20,7 +20,7 @@ from pipeline.data.decode import decode_images
 from pipeline.data.image_files import read_file
 from pipeline.metrics.faithfulness.metric import METRICS, Metric
 from pipeline.models.ready import ready_model
-from pipeline.results.candidates import affordable, at_layers, read_candidate
+from pipeline.results.candidates import affordable, at_layers, controls, read_candidate
 from pipeline.results.choice_sheet import choice_sheet
 from pipeline.results.choose import Choice, choose, lines, over_pictures, verdict
 from pipeline.results.palette_png import encoded
@@ -39,7 +39,8 @@ def main(options: argparse.Namespace) -> None:
     ready = ready_model(options.model, options.size)
     dear: dict[str, int] = {}
     if options.methods:
-        candidates = [read_candidate(one) for one in options.methods.split()]
+        named = options.methods.split()
+        candidates = [read_candidate(one) for one in [*named, *(one for one in controls() if one not in named)]]
     else:
         candidates, dear = affordable(ready.channels)
     candidates = at_layers(candidates, options.layers.split() if options.layers else ())

@@ -50,7 +50,7 @@ class Ready:
     def channels(self) -> int:
         """Channels of the CAM layer's output."""
         outputs: list[torch.Tensor] = []
-        handle = self.model.cam_layer.register_forward_hook(lambda layer, inputs, output: outputs.append(output))
+        handle = self.model.cam_layer.register_forward_hook(lambda *passed: outputs.append(passed[2]))
         side = self.network.image_size
         try:
             with torch.inference_mode():

@@ -97,6 +97,11 @@ def at_layers(candidates: Sequence[Candidate], layers: Sequence[str]) -> list[Ca
     return found
 
 
+def controls() -> list[str]:
+    """Return the names of the methods that know nothing of the model."""
+    return [name for name, method in METHODS.items() if method.control]
+
+
 def affordable(channels: int) -> tuple[list[Candidate], dict[str, int]]:
     """Return the methods of params.yaml that do not take long on a CAM layer, and the passes that others would take."""
     candidates = {name: read_candidate(name) for name in params.names("saliency")}

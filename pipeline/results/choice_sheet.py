@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from pipeline.results.choose import Choice, Measured
-from pipeline.results.lettering import number
+from pipeline.results.lettering import number, wrapped
 from pipeline.results.overlay import lay_over, resized_picture, scales
-from pipeline.results.sheet import Line, Panel, Sheet, panel_side
+from pipeline.results.sheet import SMALL, Line, Panel, Sheet, panel_side
 
 COLUMNS = 6
 SHOWN = 30
@@ -31,8 +31,8 @@ def choice_sheet(choice: Choice, metric: str, model: str, line: str, class_name:
     rows = [panels[at : at + COLUMNS] for at in range(0, len(panels), COLUMNS)]
     hidden = len(choice.measured) - len(shown)
     text = (
-        f"{line} Maps explain the class {class_name(choice.target)}; the best comes first. Controls know nothing of the "
-        f"model." + (f" {hidden} more are in the table." if hidden else "")
+        f"{line} Maps explain the class {class_name(choice.target)}; the best comes first. Controls know nothing of "
+        f"the model." + (f" {hidden} more are in the table." if hidden else "")
     )
     names = [_places(at, len(row), len(shown)) for at, row in enumerate(rows)]
     return Sheet(
@@ -58,6 +58,6 @@ def _said(choice: Choice, class_name: Callable[[int], str]) -> tuple[str, ...]:
 
 def _panel(choice: Choice, one: Measured, rank: int, side: int) -> Panel:
     saliency = lay_over(choice.picture, one.saliency, one.candidate.method.values, side)
-    value = "undefined" if one.value is None else number(one.value, digits=3)
-    name = f"{rank} {one.candidate.name}" if one.value is not None else one.candidate.name
-    return Panel(saliency, (name, f"{value} (control)" if one.candidate.control else value))
+    value = "undefined" if one.value is None else f"{rank}: {number(one.value, digits=3)}"
+    name = wrapped(one.candidate.name, side, SMALL, most=2)
+    return Panel(saliency, (*name, f"{value} (control)" if one.candidate.control else value))
