@@ -55,6 +55,12 @@ warm-status: setup  ## say which preloaded interpreters start the stages (COSE_W
 compare: setup  ## lay our COSE and accuracies beside the paper's, and say what is missing
 	@python -m stages.compare
 
+.PHONY: choose
+choose: setup  ## rank methods, layers, settings on pictures of yours: make choose IMAGE=cat.jpg (docs/choose.md)
+	@python -m stages.choose --image '$(IMAGE)' $(if $(MODEL),--model '$(MODEL)') $(if $(CLASS),--class '$(CLASS)') \
+		$(if $(METHODS),--methods '$(METHODS)') $(if $(LAYERS),--layers '$(LAYERS)') \
+		$(if $(METRIC),--metric '$(METRIC)') $(if $(SIZE),--size $(SIZE)) $(if $(OUT),--out '$(OUT)')
+
 .PHONY: readme
 readme: setup  ## bring the README's table and picture up to the last run; CELL=name for another cell than the first
 	@python -m stages.readme $(if $(CELL),--cell '$(CELL)')

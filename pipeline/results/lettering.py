@@ -66,6 +66,6 @@ def wrapped(words: str, width: float, size: float, weight: Weight = "normal", mo
     return [shortened(line, width, size, weight) for line in lines]
 
 
-def number(value: Any) -> str:
-    """Return a number with two digits after the point, and a dash in the place of one that is not defined."""
-    return "–" if pd.isna(value) else f"{round(value, 2) + 0.0:.2f}".replace("-", "−")  # never −0.00
+def number(value: Any, digits: int = 2) -> str:
+    """Return a number with some digits after the point, and a dash in the place of one that is not defined."""
+    return "–" if pd.isna(value) else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # never −0.00

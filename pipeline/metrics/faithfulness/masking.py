@@ -1,0 +1,144 @@
+"""Scores of pictures multiplied by their maps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+from typing_extensions import override
+
+from pipeline.core.params import Settings
+from pipeline.metrics.faithfulness.batch import Answer, Batch, Probe
+from pipeline.metrics.faithfulness.metric import Reading, quotient
+
+Mask = Literal["map", "inverse", "cut"]
+Fill = Literal["black", "mean"]
+
+
+class MaskSettings(Settings):
+    """How a picture is masked.
+
+    Attributes:
+        masked: what a mask of 0 makes of a pixel. ``black``: the picture is multiplied before it is normalised, as in
+            Opti-CAM's code; ``mean``: after, as in grad-cam, which makes it the mean colour of the model's training
+            data.
+    """
+
+    masked: Fill
+
+
+class CutSettings(MaskSettings):
+    """How a picture is cut.
+
+    Attributes:
+        percentile: of the map's values; what is at it or above is masked.
+    """
+
+    percentile: Annotated[float, Field(gt=0, lt=100)]
+
+
+@dataclass(frozen=True)
+class Masked(Probe):
+    """Scores of a picture as it is, Y, and multiplied by a mask, O.
+
+    A mask of ones leaves the picture and so its score exactly as it is.
+
+    Attributes:
+        masked: what a mask of 0 makes of a pixel, see `MaskSettings`.
+        mask: ``map`` is the map, ``inverse`` 1 - map, both in [0, 1] (values below 0 count as 0); ``cut`` keeps what is
+            below a percentile of the map, its sign included. O is NaN where the cut would leave nothing, because the
+            percentile is the map's least value.
+        percentile: of the cut.
+    """
+
+    masked: Fill
+    mask: Mask = "map"
+    percentile: float = 0
+
+    @override
+    def forward(self, side: int) -> int:
+        return 2
+
+    @override
+    def ask(self, batch: Batch) -> torch.Tensor:
+        assert batch.maps is not None
+        masks, empty = batch.unit, torch.zeros(len(batch.images), dtype=torch.bool)
+        if self.mask == "inverse":
+            masks = 1 - masks
+        if self.mask == "cut":
+            thresholds = np.percentile(batch.maps, self.percentile, axis=(1, 2), keepdims=True)
+            kept = torch.from_numpy((batch.maps < thresholds)[:, None])
+            masks, empty = kept.to(batch.images), ~kept.flatten(1).any(dim=1)
+        # Equals (x * mask - mean) / deviation for black, and (x - mean) / deviation * mask for the mean colour.
+        masked = batch.images * masks
+        if self.masked == "black":
+            masked = masked + batch.black * (1 - masks)
+        both = torch.stack([batch.images, masked], dim=1)
+        scores = batch.scores(2, lambda rows, steps: both[rows, steps])
+        # Equal pictures have equal scores, wherever they are in a batch.
+        same = (masked == batch.images).flatten(1).all(dim=1)
+        scores[same, 1] = scores[same, 0]
+        scores[empty.to(scores.device), 1] = torch.nan
+        return scores
+
+
+def with_map(settings: MaskSettings) -> tuple[Probe, ...]:
+    """Ask with the map as the mask."""
+    return (Masked(settings.masked),)
+
+
+def with_inverse(settings: MaskSettings) -> tuple[Probe, ...]:
+    """Ask with what the map leaves as the mask."""
+    return (Masked(settings.masked, "inverse"),)
+
+
+def with_cut(settings: CutSettings) -> tuple[Probe, ...]:
+    """Ask without the pixels at a percentile of the map or above."""
+    return (Masked(settings.masked, "cut", settings.percentile),)
+
+
+NOTHING_LEFT = "the percentile is the map's least value, so that cutting there would leave nothing of the picture"
+CERTAIN = "the score of the picture is 1, so that it cannot rise"
+
+
+def change(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
+    """Return O - Y."""
+    return _reading(answers[0][:, 1] - answers[0][:, 0], settings)
+
+
+def drop(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
+    """Return max(0, Y - O)."""
+    return _reading(np.maximum(answers[0][:, 0] - answers[0][:, 1], 0), settings)
+
+
+def increase(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
+    """Return 1 where O > Y, else 0."""
+    before, after = answers[0].T
+    return _reading(np.where(np.isnan(after), np.nan, after > before), settings)
+
+
+def relative_drop(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
+    """Return 100 max(0, Y - O) / Y."""
+    before, after = answers[0].T
+    return [Reading(100 * quotient(np.maximum(before - after, 0), before), "the score of the picture is 0")]
+
+
+def relative_gain(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
+    """Return 100 max(0, O - Y) / (1 - Y)."""
+    before, after = answers[0].T
+    return [Reading(100 * quotient(np.maximum(after - before, 0), 1 - before), CERTAIN)]
+
+
+def percent_increase(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
+    """Return 100 where O > Y, else 0."""
+    before, after = answers[0].T
+    return [Reading(100.0 * (after > before))]
+
+
+def _reading(values: Answer, settings: Settings) -> list[Reading]:
+    removed = 100 - settings.percentile if isinstance(settings, CutSettings) else None
+    return [Reading(values.astype(np.float64), NOTHING_LEFT, removed)]

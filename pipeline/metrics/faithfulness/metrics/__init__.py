@@ -1,0 +1,1 @@
+"""Faithfulness metrics, one file each; a file with a ``METRIC`` is a metric."""
