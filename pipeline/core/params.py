@@ -39,7 +39,6 @@ ImageSize = Annotated[int, Field(ge=16, le=1024, strict=True)]
 Channels = Annotated[tuple[float, float, float], BeforeValidator(as_tuple)]
 Percents = Annotated[tuple[Annotated[int, Field(ge=1, le=99)], ...], BeforeValidator(as_tuple)]
 Strings = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
-Names = Annotated[tuple[str, ...], BeforeValidator(as_tuple), Field(min_length=1)]
 
 
 class _Yaml12(yaml.SafeLoader):

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.core.errors import UserError, unknown_name
-from pipeline.core.params import Count, Names, Percents, Settings, Strings
+from pipeline.core.params import Count, Percents, Settings, Strings
 from pipeline.data.transforms import TRANSFORMS
 
 
@@ -20,7 +20,7 @@ class PlanSettings(Settings):
         images_of: how many of some data sets, by name, where it is another number.
         first: of some data sets, names of test images that are drawn before all others.
         magnitudes: how many are drawn for every image and transform that has magnitudes.
-        transforms: names of the input transforms.
+        transforms: names of the input transforms; none where the images are explained as they are alone.
         checkpoints: percents of a training, after which a checkpoint is explained too.
         layers: of a network that is not trained here: how many of its stages are randomised, one after the other and
             beginning at the classes.
@@ -30,7 +30,7 @@ class PlanSettings(Settings):
     images_of: dict[str, Count] = Field(default_factory=dict)
     first: dict[str, Strings] = Field(default_factory=dict)
     magnitudes: Annotated[int, Field(ge=1, le=62)]
-    transforms: Names
+    transforms: Strings
     checkpoints: Percents
     layers: Annotated[int, Field(ge=0, le=99)] = 0
 

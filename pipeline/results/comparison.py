@@ -19,7 +19,7 @@ Number = tuple[str, str, str]
 
 
 def published(table: str) -> pd.DataFrame:
-    """Return a published table, in percent: ``accuracy`` (dataset, model) or ``cose`` (dataset, model, method)."""
+    """Return a published table, in percent: ``accuracy``, ``cose``, ``cose_average``, or one of ``opti_cam_*``."""
     return pd.read_csv(package_file(__file__, "published") / f"{table}.csv")
 
 
@@ -90,3 +90,30 @@ def compare(ours: pd.DataFrame, why_missing: Callable[[Number], str]) -> pd.Data
     table = pd.DataFrame(lines)
     numbers = ["ours", "low", "high", "published", "difference"]
     return table.astype(dict.fromkeys(numbers, "Float64")).round(dict.fromkeys(numbers, 2))
+
+
+def average_cose(ours: pd.DataFrame) -> pd.DataFrame:
+    """Lay our averages over the paper's cells beside its Table A.1, which has both similarities.
+
+    Args:
+        ours: the table ``cose``; empty where nothing has been computed.
+
+    Returns:
+        One row per method and similarity: ours, the number of the paper's cells that it is the mean of, published and
+        difference, in percent.
+    """
+    cells = set(published("cose")[["dataset", "model"]].itertuples(index=False, name=None))
+    chosen = ours[(ours["protocol"] == "paper") & ours["cose"].notna()] if len(ours) else ours
+    lines = []
+    for theirs in published("cose_average").itertuples():
+        for similarity in ("ssim", "spearman"):
+            found = [
+                100 * float(line.cose)
+                for line in chosen.itertuples()
+                if (line.method, line.similarity) == (theirs.method, similarity) and (line.dataset, line.model) in cells
+            ]
+            mean, known = (sum(found) / len(found) if found else None), getattr(theirs, similarity)
+            lines.append({"method": theirs.method, "similarity": similarity, "ours": mean, "cells": len(found),
+                          "published": known, "difference": None if mean is None else mean - known})  # fmt: skip
+    numbers = ["ours", "published", "difference"]
+    return pd.DataFrame(lines).astype(dict.fromkeys(numbers, "Float64")).round(dict.fromkeys(numbers, 2))

@@ -14,7 +14,8 @@ import yaml
 from pipeline.core.tables import write
 from pipeline.metrics.scores import SCORES, scores_file, scores_folder
 from pipeline.models.training_metrics import TrainingMetrics, training_metrics_file
-from pipeline.results.comparison import accuracies, compare, published
+from pipeline.results.comparison import accuracies, average_cose, compare, published
+from pipeline.results.opti_cam import MODELS, STUDIES, compare_study
 from pipeline.results.summary import COSE
 from tests.world import World
 
@@ -71,6 +72,78 @@ def test_nothing_computed_is_all_missing() -> None:
     table = compare(pd.DataFrame(), lambda cell: "because")
     assert (table["missing"] == "because").all()
     assert table["ours"].isna().all()
+
+
+def test_averages_are_over_the_papers_cells() -> None:
+    cells = [
+        cose_line(("cub200", "vit_b16", "lime"), 0.5),
+        cose_line(("eurosat", "vit_b16", "lime"), 0.7),
+        cose_line(("eurosat", "resnet101", "lime"), 0.1),  # not in the paper's table
+        cose_line(("cub200", "vit_b16", "lime"), 0.9, protocol="balanced"),
+        cose_line(("cub200", "vit_b16", "lime"), 0.4, similarity="spearman"),
+    ]
+    table = average_cose(COSE.from_lines(cells)).set_index(["method", "similarity"])
+    assert table.loc[("lime", "ssim"), ["ours", "cells", "published", "difference"]].tolist() == [60, 2, 60.11, -0.11]
+    assert table.loc[("lime", "spearman"), ["ours", "cells"]].tolist() == [40, 1]
+    assert pd.isna(table.loc[("grad_cam", "ssim"), "ours"])
+    assert average_cose(pd.DataFrame())["ours"].isna().all()
+
+
+OPTI_CAM = yaml.safe_load(Path("profiles/opti_cam.yaml").read_text())
+
+
+@pytest.mark.parametrize("study", STUDIES, ids=lambda study: study.ours)
+def test_the_posters_tables_have_the_names_of_its_profile(study: Any) -> None:
+    theirs = published(study.table)
+    methods = set(theirs["method"]) - {"box", "outside_box"}
+    assert methods <= set(OPTI_CAM["saliency"])
+    assert set(theirs.get("model", ["VGG16"])) <= set(MODELS)
+    assert set(MODELS.values()) == set(OPTI_CAM["models"])
+    if study.ours != "box_study":
+        assert set(theirs["metric"]) <= set(OPTI_CAM[study.ours]["metrics"] if study.ours == "localisation"
+                                            else OPTI_CAM[study.ours])  # fmt: skip
+
+
+def measured(**line: Any) -> dict[str, Any]:
+    return {"cell": "imagenet-vgg16", "dataset": "imagenet", "model": "vgg16", "at": None, "low": None,
+            "high": None, **line}  # fmt: skip
+
+
+def test_the_posters_numbers_are_laid_beside_ours_in_its_units() -> None:
+    masking, localisation, boxes = STUDIES
+    ours = pd.DataFrame([
+        measured(method="grad_cam", metric="average_drop", mean=14.0, low=13.0, high=15.0),
+        measured(method="grad_cam", metric="insertion", mean=0.65),
+        measured(method="grad_cam", metric="insertion", mean=0.1, at=20),
+    ])  # fmt: skip
+    found = compare_study(masking, ours, lambda number: " ".join(number)).set_index(["model", "method", "metric"])
+    assert found.loc[("vgg16", "grad_cam", "average_drop"), ["ours", "low", "published", "difference"]].tolist() == (
+        [14.0, 13.0, 14.2, -0.2]
+    )
+    assert found.loc[("vgg16", "grad_cam", "insertion"), ["ours", "published", "difference"]].tolist() == [
+        65,
+        64.1,
+        0.9,
+    ]
+    assert found.loc[("deit_b16", "fake_cam", "average_gain"), "missing"] == "imagenet deit_b16 fake_cam"
+    where = pd.DataFrame([
+        measured(method="fake_cam", metric="saliency_metric", mean=1.0),
+        measured(method="fake_cam", metric="energy_pointing_game", mean=0.5356),
+    ])  # fmt: skip
+    found = compare_study(localisation, where, lambda number: "why").set_index(["model", "method", "metric"])
+    assert found.loc[("vgg16", "fake_cam", "saliency_metric"), ["ours", "difference"]].tolist() == [1.0, -0.07]
+    energy = found.loc[("vgg16", "fake_cam", "energy_pointing_game")]
+    assert energy[["ours", "published", "difference"]].tolist() == [53.56, 28.5, 25.06]
+    assert energy["note"].startswith("published with rows indexed by x")
+    part = pd.DataFrame([measured(method="box", part="map", metric="average_drop", mean=60.0)])
+    found = compare_study(boxes, part, lambda number: "why").set_index(["method", "part", "metric"])
+    assert found.loc[("box", "map", "average_drop"), ["ours", "difference"]].tolist() == [60.0, -7.2]
+    assert found.loc[("grad_cam", "map_inside_box", "average_drop"), "note"].startswith("published with rows of boxes")
+
+
+def test_no_measurement_is_all_missing() -> None:
+    for study in STUDIES:
+        assert (compare_study(study, pd.DataFrame(), lambda number: "why")["missing"] == "why").all()
 
 
 def test_accuracies_by_hand() -> None:
