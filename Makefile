@@ -55,6 +55,10 @@ warm-status: setup  ## say which preloaded interpreters start the stages (COSE_W
 compare: setup  ## lay our COSE and accuracies beside the paper's, and say what is missing
 	@python -m stages.compare
 
+.PHONY: readme
+readme: setup  ## bring the README's table and picture up to the last run; CELL=name for another cell than the first
+	@python -m stages.readme $(if $(CELL),--cell '$(CELL)')
+
 .PHONY: bench
 bench: setup  ## measure speed against the libraries and the machine (under ten minutes on two cores)
 	python -m benchmarks.speed

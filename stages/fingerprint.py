@@ -17,6 +17,7 @@ STAGES: dict[str, dict[str, Literal["all", "one", "none"]]] = {
     "predict": {},
     "explain": {METHODS: "one"},
     "score": {},
+    "gallery": {},
     "aggregate": {},
 }
 """Every stage, and which members it opens of each registry that its code can load.

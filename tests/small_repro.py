@@ -20,9 +20,9 @@ from tests.world import World
 def shrink(params: dict[str, Any]) -> dict[str, Any]:
     params["datasets"]["shapes"] |= {"images": 400}
     del params["cells"]["shapes-efficientnet_lite0"]
-    params["plan"] |= {"images": 3, "images_of": {}, "magnitudes": 1, "checkpoints": [10, 50], "layers": 2}
+    params["plan"] |= {"images": 3, "images_of": {}, "first": {}, "magnitudes": 1, "checkpoints": [10, 50], "layers": 2}
     for method in params["saliency"].values():
-        method |= {key: 4 for key in ("steps", "samples") if key in method}
+        method |= {"images": "all"} | {key: 4 for key in ("steps", "samples") if key in method}
     params["saliency"]["lime"]["samples"] = 30
     return params
 

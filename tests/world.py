@@ -119,7 +119,7 @@ def small_params(world: World, pictures: Path) -> dict[str, Any]:
     params["training"] = {"pictures": params["training"]["digits"] | {"epochs": 10, "warmup_steps": 2}}
     params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
     params["cells"] = {"pictures-resnet_mini": {"dataset": "pictures", "model": "resnet_mini"}}
-    params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime")}
+    params["saliency"] = {name: params["saliency"][name] | {"images": "all"} for name in ("grad_cam", "lime")}
     params["saliency"]["lime"] |= {"samples": 20}
-    params["plan"] |= {"images": 4, "images_of": {}, "magnitudes": 1, "checkpoints": [10, 50], "layers": 0}
+    params["plan"] |= {"images": 4, "images_of": {}, "first": {}, "magnitudes": 1, "checkpoints": [10, 50], "layers": 0}
     return params

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
-from pipeline.core.errors import UserError
+from pipeline.core.errors import UserError, nearest
 from pipeline.core.randomness import generator, stream_seed
 from pipeline.data.plan_settings import PlanSettings, check_transforms
 from pipeline.data.transforms import IDENTITY, TRANSFORMS
@@ -20,7 +20,8 @@ from pipeline.data.transforms import IDENTITY, TRANSFORMS
 def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, seed: int, dataset: str) -> pd.DataFrame:
     """Draw the rows of a data set.
 
-    Images come from the test split, as evenly over the classes as their number allows. Every image has a reference
+    Images come from the test split, as evenly over the classes as their number allows; those that ``settings.first``
+    names come before all others. Every image has a reference
     row, its transforms (each magnitude at most once), one random model, the checkpoints of a training and the networks
     randomised from the top; a model has either of the last two. Rows are ordered by the model state that they need, so
     that a stage loads every state once. A method that explains fewer images takes those whose turn came first, which
@@ -87,12 +88,30 @@ def _draw_images(splits: pd.DataFrame, settings: PlanSettings, seed: int, datase
     if count > len(test):
         raise UserError(f"params.yaml: {settings.key(dataset)}: found {count}; allowed: at most {len(test)}, the test "
                         f"images of {dataset}")  # fmt: skip
-    names = test["name"]
-    shuffled = test.loc[names.map(lambda name: stream_seed(seed, "plan", dataset, "turn", name)).sort_values().index]
-    # The first of every class, then the second of every class, and so on.
-    turn = shuffled.groupby("label").cumcount().to_numpy()
+    first = _first(settings, test["name"], dataset)
+    drawn = test["name"].map(lambda name: stream_seed(seed, "plan", dataset, "turn", name))
+    shuffled = test.assign(drawn=drawn, first=test["name"].map(first).fillna(len(first))).sort_values(
+        ["first", "drawn"]
+    )
+    # Those that come first; then the first of every class, the second of every class, and so on.
+    turn = np.where(shuffled["first"] < len(first), 0, 1 + shuffled.groupby("label").cumcount())
     taken = shuffled.iloc[np.argsort(turn, kind="stable")[:count]]
     return {int(image): turn for turn, image in enumerate(taken["image"])}
+
+
+def _first(settings: PlanSettings, names: pd.Series, dataset: str) -> dict[str, int]:
+    """Return the turns of the images that are to be drawn first, by their names."""
+    where, known = f"params.yaml: plan.first.{dataset}", set(names)
+    first: dict[str, int] = {}
+    for name in settings.first.get(dataset, ()):
+        if name not in known:
+            raise UserError(
+                f"{where}: found {name!r}{nearest(name, known)}; allowed: names of test images of {dataset}"
+            )
+        if name in first:
+            raise UserError(f"{where}: found {name!r} twice; allowed: once")
+        first[name] = len(first)
+    return first
 
 
 def _row(image: int, kind: str, transform: str = IDENTITY, magnitude: float | None = None,

@@ -8,7 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from pipeline.core.errors import UserError, unknown_name
-from pipeline.core.params import Count, Names, Percents, Settings
+from pipeline.core.params import Count, Names, Percents, Settings, Strings
 from pipeline.data.transforms import TRANSFORMS
 
 
@@ -18,6 +18,7 @@ class PlanSettings(Settings):
     Attributes:
         images: how many test images are explained.
         images_of: how many of some data sets, by name, where it is another number.
+        first: of some data sets, names of test images that are drawn before all others.
         magnitudes: how many are drawn for every image and transform that has magnitudes.
         transforms: names of the input transforms.
         checkpoints: percents of a training, after which a checkpoint is explained too.
@@ -27,6 +28,7 @@ class PlanSettings(Settings):
 
     images: Count
     images_of: dict[str, Count] = Field(default_factory=dict)
+    first: dict[str, Strings] = Field(default_factory=dict)
     magnitudes: Annotated[int, Field(ge=1, le=62)]
     transforms: Names
     checkpoints: Percents
@@ -54,11 +56,12 @@ def check_transforms(settings: PlanSettings) -> None:
 
 
 def check_images_of(settings: PlanSettings, datasets: Iterable[str]) -> None:
-    """Raise a `UserError` where ``images_of`` names a data set that is not there."""
+    """Raise a `UserError` where ``images_of`` or ``first`` names a data set that is not there."""
     known = list(datasets)
-    for name in settings.images_of:
-        if name not in known:
-            raise unknown_name("params.yaml: plan.images_of", "data set", name, known)
+    for key, named in (("images_of", settings.images_of), ("first", settings.first)):
+        for name in named:
+            if name not in known:
+                raise unknown_name(f"params.yaml: plan.{key}", "data set", name, known)
 
 
 def rows_per_image(settings: PlanSettings, image_size: int, *, trained: bool) -> int:

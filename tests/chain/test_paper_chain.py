@@ -44,7 +44,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     params["cells"] = {name: cell for name, cell in every_cell(params).items() if cell["dataset"] in CHAINED}
     params["saliency"] = {"grad_cam": {"images": 2}}
     params["similarity"] = PAPER["similarity"]
-    params["plan"] |= {"images": 4, "images_of": {}, "magnitudes": 1, "checkpoints": [20, 50], "layers": 0}
+    params["plan"] |= {"images": 4, "images_of": {}, "first": {}, "magnitudes": 1, "checkpoints": [20, 50], "layers": 0}
     made.set(params)
     made.start_dvc()
     return made
@@ -52,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_every_dataset_runs_from_archive_to_number(world: World) -> None:
     ran = world.repro()
-    assert len(ran) == 2 + 5 + 2 * 4 + 1
+    assert len(ran) == 2 + 5 + 2 * 5 + 1
     table = pd.read_csv(world.root / "metrics/cose.csv")
     assert set(table["dataset"]) == set(CHAINED)
     accuracy = pd.read_csv(world.root / "metrics/accuracy.csv")

@@ -13,6 +13,8 @@ HEAVY = {
                      "saliency", "pytorch_grad_cam", "cv2", "scipy"},
     "stages.aggregate": {"great_expectations", "torch", "torchvision", "timm", "sklearn", "lime", "saliency",
                          "pytorch_grad_cam"},
+    "stages.gallery": {"great_expectations", "torch", "torchvision", "timm", "sklearn", "lime", "saliency",
+                       "pytorch_grad_cam"},
     "stages.prepare": {"great_expectations", "torch", "torchvision", "timm", "lime", "saliency", "pytorch_grad_cam"},
     "stages.train": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "dvc", "cv2"},
     "stages.predict": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},

@@ -51,8 +51,12 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 CELL = "pictures-resnet_mini"
 ALL = [
     "fingerprint", "check_params", "prepare@pictures", f"train@{CELL}", f"predict@{CELL}",
-    f"explain@{CELL}-grad_cam", f"explain@{CELL}-lime", f"score@{CELL}-grad_cam", f"score@{CELL}-lime", "aggregate",
+    f"explain@{CELL}-grad_cam", f"explain@{CELL}-lime", f"score@{CELL}-grad_cam", f"score@{CELL}-lime",
+    f"gallery@{CELL}", "aggregate",
 ]  # fmt: skip
+
+LIME = ["check_params", f"explain@{CELL}-lime", f"score@{CELL}-lime", f"gallery@{CELL}", "aggregate"]
+"""What another setting of LIME runs."""
 
 
 def test_first_run_makes_everything(world: World) -> None:
@@ -76,6 +80,12 @@ def test_first_run_makes_everything(world: World) -> None:
     assert list(about["computed_by"]) == ["train", "predict", "explain"]
     for by in about["computed_by"].values():
         assert set(by) == {"device", "torch", "precision", "batch"}
+    drawn = world.root / f"metrics/gallery/{CELL}"
+    assert sorted(path.relative_to(drawn).as_posix() for path in drawn.rglob("*.png")) == [
+        "methods_1.png",
+        "perturbed/grad_cam.png",
+        "perturbed/lime.png",
+    ]
     assert "plot" not in world.run("dvc", "metrics", "show", "metrics/cose.json").stderr
 
 
@@ -98,13 +108,13 @@ def test_same_seed_same_results(world: World) -> None:
 
 def test_a_method_setting_runs_that_method_alone(world: World) -> None:
     world.edit("saliency.lime.samples", 24)
-    assert sorted(world.repro()) == sorted(["check_params", f"explain@{CELL}-lime", f"score@{CELL}-lime", "aggregate"])
+    assert sorted(world.repro()) == sorted(LIME)
 
 
 def test_a_method_may_be_left_out_with_a_reason(world: World) -> None:
     params = world.params
     world.edit(f"cells.{CELL}.without", {"lime": "too slow here"})
-    assert sorted(world.repro()) == sorted(["check_params", f"explain@{CELL}-lime", f"score@{CELL}-lime", "aggregate"])
+    assert sorted(world.repro()) == sorted(LIME)
     table = pd.read_csv(world.root / "metrics/cose.csv")
     assert (table["missing"] == "too slow here").tolist() == (table["method"] == "lime").tolist()
     assert table["cose"][table["method"] == "lime"].isna().all()
@@ -116,7 +126,9 @@ def test_a_new_method_runs_its_own_cells_alone(world: World) -> None:
     follow_contributing(world, "Add a saliency method")
     new = f"{CELL}-input_times_gradient"
     ran = world.repro()  # with what was left out before, which DVC's run cache brings back
-    assert sorted(ran) == sorted(["fingerprint", "check_params", f"explain@{new}", f"score@{new}", "aggregate"])
+    assert sorted(ran) == sorted(
+        ["fingerprint", "check_params", f"explain@{new}", f"score@{new}", f"gallery@{CELL}", "aggregate"]
+    )
     assert (world.root / f"data/explanations/{CELL}/lime/maps.npy").exists()
 
 
@@ -125,7 +137,7 @@ def test_a_new_model_runs_its_own_cells_alone(world: World) -> None:
     ran = set(world.repro())
     own = {stage for stage in ran if "convnext_mini" in stage}
     assert ran - own == {"check_params", "aggregate"}
-    assert len(own) == 2 + 2 * 3
+    assert len(own) == 2 + 2 * 3 + 1
 
 
 def test_a_new_dataset_runs_its_own_cells_alone(world: World) -> None:
@@ -133,7 +145,7 @@ def test_a_new_dataset_runs_its_own_cells_alone(world: World) -> None:
     ran = set(world.repro())
     own = {stage for stage in ran if "stripes" in stage}
     assert ran - own == {"fingerprint", "check_params", "aggregate"}
-    assert len(own) == 1 + 2 + 2 * 3
+    assert len(own) == 1 + 2 + 2 * 3 + 1
     table = pd.read_csv(world.root / "metrics/table1.csv")
     assert table["cell"].tolist() == [CELL, "pictures-convnext_mini", "stripes-resnet_mini", "average"]
 

@@ -88,15 +88,19 @@ LOOSE = replace(PLAN, name="rules of the plan", columns=tuple(replace(c, nullabl
 def test_both_say_the_same_of_drawn_tables() -> None:
     rng = np.random.default_rng(0)
     said: dict[str, set[bool]] = {rule.meaning: set() for rule in PLAN.rules}
-    for _ in range(12):
-        lines = [
-            {"row": row, "turn": 0, "image": int(rng.integers(5, 7)), "kind": str(rng.choice(ROW_KINDS)),
-             "transform": str(rng.choice(["identity", "rotate"], p=[0.7, 0.3])),
-             "magnitude": rng.choice([None, 3.5], p=[0.8, 0.2]), "progress": rng.choice([None, 10], p=[0.8, 0.2]),
-             "layers": rng.choice([None, 2], p=[0.8, 0.2]),
-             "reference": row if rng.random() < 0.8 else 0}
-            for row in range(4)
-        ]  # fmt: skip
+    for _ in range(20):
+        lines = []
+        for row in range(4):
+            kind = str(rng.choice(ROW_KINDS if rng.random() < 0.6 else ["reference"]))
+            odd = rng.random(3) < [0.2, 0.2, 0.3]  # rarely, or no frame would keep any rule
+            lines.append({
+                "row": row, "turn": 0, "image": int(rng.integers(5, 7)), "kind": kind,
+                "transform": str(rng.choice(["identity", "rotate"], p=[0.7, 0.3])),
+                "magnitude": rng.choice([None, 3.5], p=[0.8, 0.2]),
+                "progress": 10 if (kind == "checkpoint") != odd[0] else None,
+                "layers": 2 if (kind == "layers") != odd[1] else None,
+                "reference": 0 if odd[2] else row,
+            })  # fmt: skip
         frame = LOOSE.from_lines(lines)
         results = _validator().validate(LOOSE, frame).results
         for rule in PLAN.rules:

@@ -128,6 +128,28 @@ def test_a_data_set_may_have_a_number_of_images_of_its_own(splits: pd.DataFrame)
         draw_plan(splits, own, 224, 0, "other")
 
 
+def test_some_images_may_come_before_all_others(splits: pd.DataFrame) -> None:
+    names = splits.set_index("image")["name"]
+    plain = draw_plan(splits, SETTINGS, 224, 0, "test")
+    wanted = tuple(names[image] for image in plain["image"][plain["turn"].isin([7, 3])].unique())
+    plan = draw_plan(splits, SETTINGS.model_copy(update={"first": {"test": wanted}}), 224, 0, "test")
+    turns = plan.drop_duplicates("image").set_index("turn")["image"].sort_index()
+    assert tuple(names[turns.head(2)]) == wanted
+    assert set(turns) == set(plain["image"]), "their classes are not drawn more often for it"
+    assert set(plan["row"]) == set(plain["row"])
+
+
+@pytest.mark.parametrize(("first", "message"), [
+    (("image 9999",), r"found 'image 9999', did you mean 'image \d+'\?; allowed: names of test images of test"),
+    ((None, None), "found 'image .*' twice; allowed: once"),
+])  # fmt: skip
+def test_what_comes_first_is_a_test_image_and_named_once(splits: pd.DataFrame, first: Any, message: str) -> None:
+    name = splits["name"][splits["split"] == "test"].iloc[0]
+    settings = SETTINGS.model_copy(update={"first": {"test": tuple(one or name for one in first)}})
+    with pytest.raises(UserError, match=rf"^params\.yaml: plan\.first\.test: {message}"):
+        draw_plan(splits, settings, 224, 0, "test")
+
+
 def test_every_image_is_seen_by_networks_with_more_and_more_random_stages(splits: pd.DataFrame) -> None:
     plan = draw_plan(splits, SETTINGS.model_copy(update={"layers": 3}), 224, 0, "test")
     layers = plan[plan["kind"] == "layers"]

@@ -1,0 +1,45 @@
+"""PNG files of sheets, small for what they show: in a palette, and without a date."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from PIL import Image
+from scipy.spatial import KDTree
+
+from pipeline.data.decode import Pixels
+
+BYTES = 400_000
+COLOURS = (256, 208, 160, 96, 64, 32, 16)
+"""Of a file, the most that it does not grow too large with."""
+SAMPLED = 4
+"""Every so many-th pixel, in both directions, has a say in the choice of the colours."""
+WHITE = 255
+
+
+def encoded(pixels: Pixels, most: int = BYTES) -> bytes:
+    """Return the bytes of a PNG file in a palette: with the 256 colours that suit it best, or fewer.
+
+    Args:
+        pixels: uint8 (H, W, 3), a sheet.
+        most: bytes that it may have; only a sheet of noise has more in the fewest colours.
+    """
+    packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
+    seen = np.zeros(1 << 24, bool)
+    seen[packed] = True
+    found = np.flatnonzero(seen)
+    colours = (found[:, None] >> np.array([16, 8, 0]) & 255).astype(np.uint8)
+    sample = Image.fromarray(np.ascontiguousarray(pixels[::SAMPLED, ::SAMPLED]))
+    table = np.zeros(1 << 24, np.uint8)
+    for count in COLOURS:
+        chosen = np.array(sample.quantize(count, Image.Quantize.MEDIANCUT, kmeans=1).getpalette()).reshape(-1, 3)
+        chosen[np.abs(chosen - WHITE).sum(1).argmin()] = WHITE  # or the paper would take on a tint
+        table[found] = KDTree(chosen).query(colours)[1]
+        image = Image.fromarray(table[packed])
+        image.putpalette(chosen.astype(np.uint8).tobytes())
+        buffer = io.BytesIO()
+        image.save(buffer, format="PNG", optimize=True)
+        if buffer.tell() <= most:
+            break
+    return buffer.getvalue()
