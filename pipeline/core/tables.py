@@ -140,6 +140,8 @@ class Table:
             values = [line[column.name] for line in lines]
             masked = _MASKED.get(ARROW[column.kind])
             columns[column.name] = pd.array(values, dtype=masked) if column.nullable and masked else values
+            if not values and column.kind == "string":
+                columns[column.name] = pd.array([], dtype="string")  # pandas would take nothing for numbers
         return pd.DataFrame(columns)
 
 

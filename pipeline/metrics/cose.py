@@ -184,7 +184,7 @@ def root(consistency: Floats, sensitivity: Floats, protocol: str) -> Floats:
     return np.where(allowed, np.sqrt(np.where(allowed, product_, 0)), np.nan)
 
 
-def _interval(replicates: Floats, images: int, confidence: float) -> tuple[float | None, float | None]:
+def interval(replicates: Floats, images: int, confidence: float) -> tuple[float | None, float | None]:
     """Return the central part of the replicates; None where one image or none carries the mean."""
     defined = replicates[~np.isnan(replicates)]
     if images < 2 or not len(defined):
@@ -239,10 +239,10 @@ def _line(means: dict[str, Mean], protocol: str, confidence: float) -> dict[str,
         line["cose"] = None if math.isnan(value) else value
     replicates = root(consistency.replicates, sensitivity.replicates, protocol)
     both = min(consistency.images, sensitivity.images) if line["cose"] is not None else 0
-    line["cose_low"], line["cose_high"] = _interval(replicates, both, confidence)
+    line["cose_low"], line["cose_high"] = interval(replicates, both, confidence)
     for name in GROUPS:
         mean = means[name]
-        low, high = _interval(mean.replicates, mean.images, confidence)
+        low, high = interval(mean.replicates, mean.images, confidence)
         line |= {name: mean.value, f"{name}_low": low, f"{name}_high": high, f"{name}_rows": mean.rows,
                  f"{name}_images": mean.images, f"{name}_undefined": mean.undefined}  # fmt: skip
     return line

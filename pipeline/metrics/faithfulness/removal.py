@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -45,9 +46,9 @@ class Ends:
         return images, colour.expand_as(images)
 
 
-def steps_of(side: int, pixels: int, share: float = 1.0) -> torch.Tensor:
+def steps_of(side: int, steps: int, share: float = 1.0) -> torch.Tensor:
     """Return how many pixels have been changed at each point of a curve, from 0 to a share of all."""
-    last = max(1, round(share * side**2))
+    pixels, last = math.ceil(side**2 / steps), max(1, round(share * side**2))
     return torch.arange(0, last + pixels, pixels).clamp(max=last)
 
 
@@ -57,21 +58,21 @@ class Curve(Probe):
 
     Attributes:
         ends: what it starts from and ends in.
-        pixels: changed at each step; the last step takes what is left.
+        steps: in which all pixels would be changed, as many at each; the last step takes what is left.
         share: of the pixels that is changed in all.
     """
 
     ends: Ends
-    pixels: int
+    steps: int
     share: float = 1.0
 
     @override
     def forward(self, side: int) -> int:
-        return len(steps_of(side, self.pixels, self.share))
+        return len(steps_of(side, self.steps, self.share))
 
     @override
     def ask(self, batch: Batch) -> torch.Tensor:
-        steps = steps_of(batch.side, self.pixels, self.share).to(batch.images.device)
+        steps = steps_of(batch.side, self.steps, self.share).to(batch.images.device)
         start, end = self.ends.of(batch)
 
         def pictures(rows: torch.Tensor, at: torch.Tensor) -> torch.Tensor:
@@ -193,11 +194,11 @@ class DeletionSettings(Settings):
     """How pixels are deleted.
 
     Attributes:
-        pixels: deleted at each step.
+        steps: in which all pixels are deleted, each of side²/steps pixels, rounded up (RISE, at 224 pixels: 224 steps).
         fill: colour that they are deleted to, black or the picture's own mean colour.
     """
 
-    pixels: Count
+    steps: Count
     fill: Fill
 
     @property
@@ -210,12 +211,12 @@ class InsertionSettings(Settings):
     """How pixels are inserted.
 
     Attributes:
-        pixels: inserted at each step.
+        steps: in which all pixels are inserted, each of side²/steps pixels, rounded up (RISE: 28 or 224).
         kernel: side of the Gaussian blur that they are inserted into, in pixels, odd.
         sigma: its deviation in pixels.
     """
 
-    pixels: Count
+    steps: Count
     kernel: Annotated[int, Field(ge=3), AfterValidator(_odd)]
     sigma: Positive
 
@@ -247,7 +248,7 @@ class NormalizedInsertionSettings(InsertionSettings, PatchSettings):
 
 def curve(settings: DeletionSettings | InsertionSettings) -> tuple[Probe, ...]:
     """Ask for the curve in the order of the map."""
-    return (Curve(settings.ends, settings.pixels),)
+    return (Curve(settings.ends, settings.steps),)
 
 
 def limits(settings: NormalizedDeletionSettings | NormalizedInsertionSettings) -> Probe:

@@ -35,16 +35,16 @@ def value(name: str, model: Classifier, pictures: np.ndarray, maps: np.ndarray, 
     return one(measured(name, model, pictures, np.ones(count), maps, settings={name: of(name, **keys)}), name)
 
 
-@pytest.mark.parametrize("pixels", [1, 7, 24, 100, 576])
-def test_deletion_of_visible_pixels_is_a_sigmoid(pixels: int) -> None:
+@pytest.mark.parametrize(("steps", "pixels"), [(TOTAL, 1), (83, 7), (24, 24), (6, 96), (1, TOTAL)])
+def test_deletion_of_visible_pixels_is_a_sigmoid(steps: int, pixels: int) -> None:
     """A model that counts white pixels does not care which ones are gone."""
     model = linear(np.full((SIDE, SIDE), 6 / TOTAL), bias=-2.0)
     white = np.full((2, SIDE, SIDE, 3), 255, np.uint8)
     maps = np.random.default_rng(0).random((2, SIDE, SIDE))
     gone = np.minimum(np.arange(0, TOTAL + pixels, pixels), TOTAL)
     curve = sigmoid(6 * (1 - gone / TOTAL) - 2)
-    np.testing.assert_allclose(value("deletion", model, white, maps, pixels=pixels), trapezoid(curve), atol=1e-6)
-    flipped = value("pixel_flipping", model, white, maps, pixels=pixels, share=1.0)
+    np.testing.assert_allclose(value("deletion", model, white, maps, steps=steps), trapezoid(curve), atol=1e-6)
+    flipped = value("pixel_flipping", model, white, maps, steps=steps, share=1.0)
     np.testing.assert_allclose(flipped, np.mean(curve[0] - curve), atol=1e-6)
 
 
@@ -58,9 +58,9 @@ def test_order_is_that_of_the_map() -> None:
     down = sigmoid(8 * (1 - np.minimum(gone, inside) / inside) - 4)
     late = sigmoid(8 * (1 - np.maximum(gone - (TOTAL - inside), 0) / inside) - 4)
     maps = OBJECT * 0.9 + jitter
-    np.testing.assert_allclose(value("deletion", model, white, maps, pixels=16), trapezoid(down), atol=1e-6)
-    np.testing.assert_allclose(value("deletion", model, white, 1 - maps, pixels=16), trapezoid(late), atol=1e-6)
-    share = value("pixel_flipping", model, white, maps, pixels=16, share=80 / TOTAL)
+    np.testing.assert_allclose(value("deletion", model, white, maps, steps=36), trapezoid(down), atol=1e-6)
+    np.testing.assert_allclose(value("deletion", model, white, 1 - maps, steps=36), trapezoid(late), atol=1e-6)
+    share = value("pixel_flipping", model, white, maps, steps=36, share=80 / TOTAL)
     np.testing.assert_allclose(share, np.mean(down[0] - down[:6]), atol=1e-6)
 
 
@@ -76,7 +76,7 @@ def test_insertion_equals_a_naive_version(kernel: int, sigma: float) -> None:
     blurred = correlate(grey / 255, np.outer(line, line) / line.sum() ** 2, mode="mirror")
     current, curve = blurred.copy().ravel(), []
     order = np.argsort(-map_.ravel())
-    for start in range(0, TOTAL + 50, 50):
+    for start in range(0, TOTAL + 48, 48):
         current[order[: min(start, TOTAL)]] = (grey / 255).ravel()[order[: min(start, TOTAL)]]
         curve.append(sigmoid(float((current * weights.ravel()).sum())))
     found = value("insertion", model, picture[None], map_[None], kernel=kernel, sigma=sigma)

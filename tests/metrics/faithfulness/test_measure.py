@@ -9,12 +9,14 @@ import pandas as pd
 import pytest
 import torch
 
+from pipeline.core.batches import batch_size
 from pipeline.core.errors import UserError
 from pipeline.core.suites import run_suite
 from pipeline.core.tables import check, read, write
 from pipeline.metrics.faithfulness.measure import measure_limits, measure_rows
 from pipeline.metrics.faithfulness.metric import METRICS, probes_of
 from pipeline.metrics.faithfulness.tables import FAITHFULNESS, LIMITS
+from pipeline.models.cam_layer import CamLayer
 from pipeline.models.classifier import Classifier
 from tests.conftest import SIDE
 from tests.metrics.faithfulness.world import OneState, measured, one, small, table
@@ -69,7 +71,9 @@ def test_shared_questions_are_asked_once(convnet: Classifier, pixels: np.ndarray
     names = ["average_drop", "average_gain", "average_increase", "road_morf", "road_lerf", "road_combined"]
     Counting.seen = 0
     measured(names, counting, pixels[:1], [0], MAPS[:1])
-    assert Counting.seen == 2 + 2 * 4
+    asked = 2 + 2 * 4
+    in_a_batch = batch_size(SIDE, torch.device("cpu")) // asked  # filled up with the one row
+    assert Counting.seen == in_a_batch * asked
     assert METRICS["road_combined"].forward(small("road_combined"), SIDE) == 2 * 4
 
 
@@ -93,9 +97,9 @@ def test_smaller_maps_are_enlarged_as_they_are_read(
     pd.testing.assert_frame_equal(first, second)
 
 
-def test_a_model_that_gives_no_numbers_is_an_error(convnet: Classifier, pixels: np.ndarray) -> None:
-    broken = Classifier(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE**2, 2)), (0.5,) * 3, (0.5,) * 3,
-                        convnet.cam.__class__("1", "channels_first", None)).eval()  # fmt: skip
+def test_a_model_that_gives_no_numbers_is_an_error(pixels: np.ndarray) -> None:
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE**2, 2))
+    broken = Classifier(network, (0.5,) * 3, (0.5,) * 3, CamLayer("1", "channels_first", None)).eval()
     broken.network[1].weight.data[:] = torch.nan
     with pytest.raises(UserError, match="no finite number"):
         measured("deletion", broken, pixels, [0] * 5, MAPS)

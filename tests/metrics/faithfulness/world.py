@@ -19,8 +19,8 @@ from tests.conftest import MEAN, SIDE, STD, wrapped
 
 MASKS = {"masked": "black"}
 CUT = {"masked": "black", "percentile": 75.0}
-DELETION = {"pixels": 50, "fill": "black"}
-INSERTION = {"pixels": 50, "kernel": 11, "sigma": 5.0}
+DELETION = {"steps": 12, "fill": "black"}
+INSERTION = {"steps": 12, "kernel": 11, "sigma": 5.0}
 PATCHES = {"patches": 4, "search": "single"}
 ROAD = {"percents": [10, 30, 50], "noise": 0.01}
 RAW: dict[str, dict[str, Any]] = {

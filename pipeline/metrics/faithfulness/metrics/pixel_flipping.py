@@ -26,7 +26,7 @@ class Settings(DeletionSettings):
 
 def probes(settings: Settings) -> tuple[Probe, ...]:
     """Ask for the beginning of the curve."""
-    return (Curve(settings.ends, settings.pixels, settings.share),)
+    return (Curve(settings.ends, settings.steps, settings.share),)
 
 
 def read(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
