@@ -45,8 +45,7 @@ CLASSES = 100
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model takes at a size: speed here, operations, channels of its CAM layer, weights, and bytes of a map by
-    method."""
+    """What a model takes at a size: speed, operations, channels of its CAM layer, weights, bytes of a map by method."""
 
     speed: Speed
     operations: Operations
