@@ -7,10 +7,15 @@ from pipeline.core.files import METRICS, write_csv, write_json
 from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics import cose
 from pipeline.models.training_metrics import read_training_metrics
+from pipeline.metrics.faithfulness.tables import FAITHFULNESS, faithfulness_folder
+from pipeline.results import means
 from pipeline.results.comparison import accuracies
 from pipeline.results.headline import headline, paper_table
 from pipeline.results.summary import COSE, TRANSFORM_MEANS, leftovers, mixed, summarize_grid, summary_file
 from stages.command import run
+
+FEW = ("average_drop", "average_gain", "insertion", "deletion", "road_combined")
+"""Metrics that people look at first."""
 
 
 def main() -> None:
@@ -23,6 +28,12 @@ def main() -> None:
     tables.write_all([(table, summary_file(table), results[table.name]) for table in (COSE, TRANSFORM_MEANS)])
     for table in (COSE, TRANSFORM_MEANS):
         write_csv(METRICS / f"{table.name}.csv", results[table.name])
+    faithfulness = means.summarize_grid(
+        means.FAITHFULNESS, FAITHFULNESS, faithfulness_folder, cells, methods, plan, settings, seed
+    )
+    tables.write(means.FAITHFULNESS, summary_file(means.FAITHFULNESS), faithfulness)
+    write_csv(METRICS / "faithfulness.csv", faithfulness)
+    write_json(METRICS / "faithfulness.json", means.headline(faithfulness, FEW))
     metrics = {(name, cell.dataset, cell.model): read_training_metrics(name) for name, cell in cells.items()}
     write_csv(METRICS / "accuracy.csv", accuracies(metrics, settings.confidence))
     write_csv(METRICS / "table1.csv", paper_table(results[COSE.name], methods))

@@ -15,6 +15,9 @@ from pipeline.core.params import PARAMS
 from pipeline.data.dataset import DATASETS
 from pipeline.data.plan_settings import PlanSettings, check_images_of, check_transforms
 from pipeline.metrics.cose import StatisticsSettings
+from pipeline.metrics.faithfulness.metric import METRICS
+from pipeline.metrics.faithfulness.tables import ENTRY as FAITHFULNESS
+from pipeline.metrics.faithfulness.tables import FaithfulnessEntry
 from pipeline.metrics.scores import SIMILARITY
 from pipeline.metrics.similarity import SimilaritySettings
 from pipeline.models.build import check_architecture, own_classes
@@ -33,6 +36,7 @@ SECTIONS: dict[str, Any] = {
     "cells": dict[str, CellSettings],
     "saliency": dict[str, Any],
     "similarity": SimilaritySettings,
+    "faithfulness": dict[str, Any],
     "statistics": StatisticsSettings,
 }
 """The top level of params.yaml."""
@@ -60,6 +64,7 @@ def main() -> None:
     _check_datasets()
     _check_models()
     _check_methods(plan)
+    _faithfulness()
     cells = grid.cells()
     pairs: dict[tuple[str, str], str] = {}
     for name, cell in cells.items():
@@ -81,6 +86,8 @@ def _write_grid(cells: dict[str, CellSettings]) -> None:
     settings = {name: params.read(f"saliency.{name}", METHODS[name].settings) for name in grid.methods()}
     with whole(GRID) as draft:
         write_json(draft / SIMILARITY.relative_to(GRID), params.read("similarity", SimilaritySettings).model_dump())
+        entry = FaithfulnessEntry(seed=seed, metrics=_faithfulness())
+        write_json(draft / FAITHFULNESS.relative_to(GRID), entry.model_dump(mode="json"))
         for cell, names in cells.items():
             train = _train_entry(seed, names.dataset, names.model)
             write_json(draft / train_entry_file(cell).relative_to(GRID), train.model_dump(mode="json"))
@@ -133,6 +140,14 @@ def _check_methods(plan: PlanSettings) -> None:
         if settings.images != "all" and settings.images > most:
             raise UserError(f"{PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most {most} "
                             f"({plan.key(largest)}), or all")  # fmt: skip
+
+
+def _faithfulness() -> dict[str, dict[str, Any]]:
+    """Return the settings of every faithfulness metric that is measured, checked."""
+    return {
+        name: params.read(f"faithfulness.{name}", METRICS.find(name, "faithfulness").settings).model_dump(mode="json")
+        for name in params.names("faithfulness")
+    }
 
 
 def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:

@@ -24,6 +24,7 @@ from pipeline.results.estimate import (
     Speed,
     Weights,
     bytes_per_map,
+    cam_shape,
     count_operations,
     gpu_minutes,
     measure_weights,
@@ -35,7 +36,7 @@ from pipeline.saliency.method import METHODS, Method
 from stages.command import guarded
 
 LINE = "{:<54} {:>9} {:>13} {:>13} {:>11} {:>12} {:>11}"
-MOST_LINES = 60
+MOST_LINES = 100
 """A longer grid gets a line for every model and method, over all datasets."""
 UNITS = {"minutes": 1, "hours": 60}
 CLASSES = 100
@@ -44,10 +45,11 @@ CLASSES = 100
 
 @dataclass(frozen=True)
 class Measured:
-    """What a model takes at a size: speed here, operations, weights, and bytes of a map by method."""
+    """What a model takes at a size: speed, operations, channels of its CAM layer, weights, bytes of a map by method."""
 
     speed: Speed
     operations: Operations
+    channels: int
     weights: Weights
     map_bytes: dict[str, int]
 
@@ -138,14 +140,17 @@ def _measure(model: str, size: int, methods: dict[str, Method]) -> Measured:
         name: bytes_per_map(method, params.read(f"saliency.{name}", method.settings), classifier, size)
         for name, method in methods.items()
     }
-    return Measured(time_evaluations(classifier, size), count_operations(classifier, size), weights, map_bytes)
+    return Measured(
+        time_evaluations(classifier, size), count_operations(classifier, size), cam_shape(classifier, size)[0], weights,
+        map_bytes,
+    )  # fmt: skip
 
 
 def _lines(images: int, per_image: int, methods: dict[str, Method], measured: Measured) -> Iterator[tuple[str, Line]]:
     for name, method in methods.items():
         settings = params.read(f"saliency.{name}", method.settings)
         explained = images if settings.images == "all" else min(images, settings.images)
-        rows, cost = explained * per_image, method.cost(settings)
+        rows, cost = explained * per_image, method.cost(settings).on(measured.channels)
         yield name, Line(
             rows, rows * cost.forward, rows * cost.gradient, rows * measured.map_bytes[name] / 1e6,
             minutes(rows, cost, measured.speed), gpu_minutes(rows, cost, measured.operations),

@@ -9,14 +9,17 @@ from stages.command import run
 
 FOLDER = DATA / "code"
 DATASETS, METHODS = "pipeline.data.datasets", "pipeline.saliency.methods"
+FAITHFULNESS = "pipeline.metrics.faithfulness.metrics"
 
 STAGES: dict[str, dict[str, Literal["all", "one", "none"]]] = {
-    "check_params": {DATASETS: "all", METHODS: "all"},
+    "check_params": {DATASETS: "all", METHODS: "all", FAITHFULNESS: "all"},
     "prepare": {DATASETS: "one"},
     "train": {},
     "predict": {},
     "explain": {METHODS: "one"},
     "score": {},
+    "faithfulness_limits": {FAITHFULNESS: "all"},
+    "faithfulness": {METHODS: "one", FAITHFULNESS: "all"},
     "gallery": {},
     "aggregate": {},
 }

@@ -22,6 +22,7 @@ from pipeline.core.device import workers
 from pipeline.core.parallel import in_order
 from pipeline.models.classifier import Classifier
 from pipeline.models.fusion import fold, foldable, lay_out
+from pipeline.saliency.cams import activations_alone
 from pipeline.saliency.gradients import gradient
 from pipeline.saliency.method import Cost, Method
 
@@ -29,7 +30,8 @@ SHARE = 0.75
 """Part of the explain stage's time that evaluations are assumed to take: about what docs/benchmarks.md found."""
 
 CHEAP = 2
-"""Evaluations up to which a map is made once to see how large it is; costlier methods' are as large as the image."""
+"""Evaluations up to which a map is made once to see how large it is; costlier methods' are as large as the image, or as
+the CAM layer where they read it."""
 
 SECONDS = 1.0
 """Spent on timing each kind of evaluation, about."""
@@ -141,11 +143,19 @@ def measure_weights(model: Classifier) -> Weights:
     return Weights(backbone, matrices[0].shape[1] if len(matrices) == 1 else 0)
 
 
+def cam_shape(model: Classifier, image_size: int) -> tuple[int, ...]:
+    """Return the channels, height and width of what a model's CAM layer gives for one image."""
+    image = torch.zeros(1, 3, image_size, image_size, device=model.mean.device)
+    return tuple(activations_alone(model, image).shape[1:])
+
+
 def bytes_per_map(method: Method, settings: Any, model: Classifier, image_size: int) -> int:
     """Return what one map takes on disk."""
     cost = method.cost(settings)
     shape: tuple[int, ...] = (image_size, image_size)
-    if cost.forward + cost.gradient <= CHEAP:
+    if method.at_layer:
+        shape = cam_shape(model, image_size)[1:]
+    elif cost.forward + cost.gradient <= CHEAP:
         image = torch.zeros(1, 3, image_size, image_size, device=model.mean.device)
         target = torch.zeros(1, dtype=torch.int64, device=image.device)
         shape = tuple(method.explain(model, image, target, settings, [0]).shape[1:])

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from itertools import product
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from pipeline.core.errors import UserError
-from pipeline.core.tables import Column, Table, at_least, null_where
+from pipeline.core.grid import CellSettings
+from pipeline.core.tables import Column, Table, at_least, null_where, read
+from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics.cose import StatisticsSettings, interval, mean_of, resample
+from pipeline.saliency.explanations import read_about
 
 NAMES = tuple(
     Column(name, "string", f"name of the {what}")
@@ -37,7 +42,13 @@ def means_table(name: str, about: str, further: Sequence[Column] = ()) -> Table:
         (
             *NAMES,
             *further,
-            Column("metric", "string", "name of the metric", pattern="[a-z][a-z0-9_]*"),
+            Column(
+                "metric",
+                "string",
+                "name of the metric; null where nothing is measured",
+                nullable=True,
+                pattern="[a-z][a-z0-9_]*",
+            ),
             AT,
             Column("mean", "float64", "mean over images; null where no image has a value", nullable=True),
             Column("low", "float64", "lower end of its interval", nullable=True),
@@ -52,7 +63,7 @@ def means_table(name: str, about: str, further: Sequence[Column] = ()) -> Table:
     )
 
 
-FAITHFULNESS_MEANS = means_table("faithfulness", "Mean of every faithfulness metric per cell and method.")
+FAITHFULNESS = means_table("faithfulness", "Mean of every faithfulness metric per cell and method.")
 
 
 def summarize_means(
@@ -90,13 +101,49 @@ def summarize_means(
     return lines
 
 
-def unmeasured(metrics: Sequence[str], reason: str) -> list[dict[str, Any]]:
-    """Return the lines of metrics that are not measured, apart from names."""
-    return [
-        {"metric": metric, "at": None, "mean": None, "low": None, "high": None, "images": 0, "undefined": 0,
-         "missing": reason}
-        for metric in metrics
-    ]  # fmt: skip
+NOTHING = {"mean": None, "low": None, "high": None, "images": 0, "undefined": 0}
+
+
+def summarize_grid(
+    table: Table,
+    long: Table,
+    folder: Callable[[str, str], Path],
+    cells: Mapping[str, CellSettings],
+    methods: Sequence[str],
+    plan: PlanSettings,
+    settings: StatisticsSettings,
+    seed: int,
+) -> pd.DataFrame:
+    """Return the means of every method on every cell.
+
+    Args:
+        table: of means, see `means_table`.
+        long: the table that they are means of; it lies under its own name in the folders.
+        folder: gives the folder of what was measured of a method (second) on a cell (first).
+        cells: of the grid, by their names.
+        methods: names.
+        plan: says how many images each data set has.
+        settings: of the intervals.
+        seed: the user's.
+
+    Returns:
+        A line per metric; one line without a metric's numbers, with the reason, where nothing was measured.
+
+    Raises:
+        UserError: something is missing or broken.
+    """
+    by = [column.name for column in table.columns if column.name in ("part", "metric", "at")]
+    lines: list[dict[str, Any]] = []
+    for (name, cell), method in product(cells.items(), methods):
+        names = {"cell": name, "dataset": cell.dataset, "model": cell.model, "method": method}
+        reason = read_about(folder(name, method)).left_out
+        if reason is not None:
+            lines.append(names | dict.fromkeys(by) | NOTHING | {"missing": reason})
+            continue
+        measured = read(long, folder(name, method) / f"{long.name}.parquet")
+        found = summarize_means(measured, plan.explained(cell.dataset), settings, seed, cell.dataset, by)
+        lines += [names | line | {"missing": None} for line in found]
+    return table.from_lines(lines)
 
 
 def headline(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float | None]]]:

@@ -70,7 +70,7 @@ def read_explain_entry(cell: str, method: str) -> ExplainEntry:
     return read_document(explain_entry_file(cell, method), ExplainEntry)
 
 
-Computing = Literal["train", "predict", "explain"]
+Computing = Literal["train", "predict", "explain", "measure"]
 """A stage whose results depend on what computed them."""
 
 

@@ -25,9 +25,7 @@ def apply_masks(model: Classifier, images: torch.Tensor, masks: torch.Tensor, ma
     Returns:
         float32 (N, 3, H, W), normalised, channels last in memory.
     """
-    if masked == "normalised":
-        shown = images * masks[:, None]
-    else:
-        black = -model.mean / model.std
-        shown = black + (images - black) * masks[:, None]
+    shown = images * masks[:, None]
+    if masked == "picture":
+        shown = shown - model.mean / model.std * (1 - masks[:, None])  # and an image under ones is exactly itself
     return shown.contiguous(memory_format=torch.channels_last)

@@ -88,15 +88,22 @@ def test_the_projects_own_params_are_good_and_laid_out_file_by_file(world: World
     assert {cell: (entry["dataset"], entry["model"]) for cell, entry in trained.items()} == {
         cell: (entry["dataset"], entry["model"]) for cell, entry in PARAMS["cells"].items()
     }
-    assert files == {
+    explained = {
         f"explain/{cell}/{method}.json": {"left_out": None, "seed": PARAMS["seed"], "settings": settings}
         for cell in PARAMS["cells"]
         for method, settings in PARAMS["saliency"].items()
     }
+    left_out = {
+        f"explain/{name}/{method}.json": {"left_out": reason, "seed": None, "settings": {}}
+        for name, cell in PARAMS["cells"].items()
+        for method, reason in cell["without"].items()
+    }
+    assert files == explained | left_out
 
 
 @pytest.mark.parametrize("method", PARAMS["saliency"])
 def test_what_is_laid_out_is_what_was_checked(method: str, world: World) -> None:
+    world.edit(f"{CELL}.without", {})
     check_params.main()
     entry = read_explain_entry("digits-resnet_mini", method)
     kind = METHODS[method].settings
@@ -127,7 +134,7 @@ def test_what_training_gets_is_what_was_checked(world: World) -> None:
 def test_the_gate_says_the_same_and_a_change_reaches_the_files_that_it_is_about(world: World) -> None:
     check_params.main()
     gate, files = (world.root / "data/gates/params.json").read_bytes(), grid_files(world)
-    world.edit(f"{CELL}.without", {"lime": "too slow here"})
+    world.edit(f"{CELL}.without.lime", "too slow here")
     world.edit("cells.shapes-xcit_mini", None)
     world.edit("saliency.grad_cam.images", 3)
     world.edit("models.resnet_mini.crop_fraction", 0.5)

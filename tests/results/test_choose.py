@@ -179,7 +179,7 @@ def test_dear_methods_wait_to_be_named() -> None:
 def test_classes_are_found_by_number_or_name(ready: Ready) -> None:
     assert ready.find_class("1") == 1
     assert ready.find_class("Dark") == 1
-    with pytest.raises(UserError, match="^class: found 'patch', which is in the names of 2 classes"):
+    with pytest.raises(UserError, match=r"^class: found 'patch', which is in the names of 2 classes"):
         ready.find_class("patch")
     with pytest.raises(UserError, match=r"^class: found 2; allowed: 0 to 1, or a name$"):
         ready.find_class("2")

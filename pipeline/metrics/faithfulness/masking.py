@@ -14,21 +14,20 @@ from typing_extensions import override
 from pipeline.core.params import Settings
 from pipeline.metrics.faithfulness.batch import Answer, Batch, Probe
 from pipeline.metrics.faithfulness.metric import Reading, quotient
+from pipeline.saliency.masks import Masked, apply_masks
 
 Mask = Literal["map", "inverse", "cut"]
-Fill = Literal["black", "mean"]
 
 
 class MaskSettings(Settings):
     """How a picture is masked.
 
     Attributes:
-        masked: what a mask of 0 makes of a pixel. ``black``: the picture is multiplied before it is normalised, as in
-            Opti-CAM's code; ``mean``: after, as in grad-cam, which makes it the mean colour of the model's training
-            data.
+        masked: what the mask multiplies: the ``picture``, as in Opti-CAM's code, so that what is hidden is black; or
+            the ``normalised`` input, as in grad-cam, so that it is the mean colour of the model's training data.
     """
 
-    masked: Fill
+    masked: Masked
 
 
 class CutSettings(MaskSettings):
@@ -42,20 +41,20 @@ class CutSettings(MaskSettings):
 
 
 @dataclass(frozen=True)
-class Masked(Probe):
+class UnderMask(Probe):
     """Scores of a picture as it is, Y, and multiplied by a mask, O.
 
     A mask of ones leaves the picture and so its score exactly as it is.
 
     Attributes:
-        masked: what a mask of 0 makes of a pixel, see `MaskSettings`.
+        masked: what the mask multiplies, see `MaskSettings`.
         mask: ``map`` is the map, ``inverse`` 1 - map, both in [0, 1] (values below 0 count as 0); ``cut`` keeps what is
             below a percentile of the map, its sign included. O is NaN where the cut would leave nothing, because the
             percentile is the map's least value.
         percentile: of the cut.
     """
 
-    masked: Fill
+    masked: Masked
     mask: Mask = "map"
     percentile: float = 0
 
@@ -73,10 +72,7 @@ class Masked(Probe):
             thresholds = np.percentile(batch.maps, self.percentile, axis=(1, 2), keepdims=True)
             kept = torch.from_numpy((batch.maps < thresholds)[:, None])
             masks, empty = kept.to(batch.images), ~kept.flatten(1).any(dim=1)
-        # Equals (x * mask - mean) / deviation for black, and (x - mean) / deviation * mask for the mean colour.
-        masked = batch.images * masks
-        if self.masked == "black":
-            masked = masked + batch.black * (1 - masks)
+        masked = apply_masks(batch.model, batch.images, masks[:, 0], self.masked)
         both = torch.stack([batch.images, masked], dim=1)
         scores = batch.scores(2, lambda rows, steps: both[rows, steps])
         # Equal pictures have equal scores, wherever they are in a batch.
@@ -88,17 +84,17 @@ class Masked(Probe):
 
 def with_map(settings: MaskSettings) -> tuple[Probe, ...]:
     """Ask with the map as the mask."""
-    return (Masked(settings.masked),)
+    return (UnderMask(settings.masked),)
 
 
 def with_inverse(settings: MaskSettings) -> tuple[Probe, ...]:
     """Ask with what the map leaves as the mask."""
-    return (Masked(settings.masked, "inverse"),)
+    return (UnderMask(settings.masked, "inverse"),)
 
 
 def with_cut(settings: CutSettings) -> tuple[Probe, ...]:
     """Ask without the pixels at a percentile of the map or above."""
-    return (Masked(settings.masked, "cut", settings.percentile),)
+    return (UnderMask(settings.masked, "cut", settings.percentile),)
 
 
 NOTHING_LEFT = "the percentile is the map's least value, so that cutting there would leave nothing of the picture"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from pipeline.core.documents import as_document, read_document
 from pipeline.core.files import DATA, GRID
@@ -70,14 +70,21 @@ class FaithfulnessEntry(Settings):
     metrics: dict[str, dict[str, Any]]
 
 
-def read_entry() -> tuple[int, dict[str, Settings]]:
+class Entry(NamedTuple):
+    """The same, the settings as those of their metric."""
+
+    seed: int
+    metrics: dict[str, Settings]
+
+
+def read_entry() -> Entry:
     """Return the seed, and the settings of each metric; a file that does not fit is a `UserError`."""
     entry = read_document(ENTRY, FaithfulnessEntry)
     found = {
         name: as_document(raw, METRICS.find(name, "faithfulness").settings, ENTRY)
         for name, raw in entry.metrics.items()
     }
-    return entry.seed, found
+    return Entry(entry.seed, found)
 
 
 def faithfulness_folder(cell: str, method: str) -> Path:
@@ -90,6 +97,11 @@ def faithfulness_file(folder: Path) -> Path:
     return folder / f"{FAITHFULNESS.name}.parquet"
 
 
-def limits_file(cell: str) -> Path:
-    """Return the table `LIMITS` of a cell."""
-    return DATA / "limits" / checked_cell(cell) / f"{LIMITS.name}.parquet"
+def limits_folder(cell: str) -> Path:
+    """Return the folder of the limits of a cell."""
+    return DATA / "limits" / checked_cell(cell)
+
+
+def limits_file(folder: Path) -> Path:
+    """Return the table `LIMITS` in a folder."""
+    return folder / f"{LIMITS.name}.parquet"

@@ -42,7 +42,9 @@ def test_confidence_equals_grad_cams(
         ("change", CamMultImageConfidenceChange()), ("drop", DropInConfidence()), ("increase", IncreaseInConfidence()),
     ):  # fmt: skip
         expected = metric(images, masks.astype(np.float32), wanted, convnet)
-        own: Any = CutSettings(masked="mean", percentile=75.0) if ending == "_cut" else MaskSettings(masked="mean")
+        own: Any = (
+            CutSettings(masked="normalised", percentile=75.0) if ending == "_cut" else MaskSettings(masked="normalised")
+        )
         name = f"confidence_{name}{ending}"
         found = one(measured(name, convnet, pixels, targets, maps, settings={name: own}), name,
                     25.0 if ending == "_cut" else None)  # fmt: skip

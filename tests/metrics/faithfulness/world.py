@@ -17,8 +17,8 @@ from pipeline.metrics.faithfulness.metric import METRICS
 from pipeline.models.classifier import Classifier
 from tests.conftest import MEAN, SIDE, STD, wrapped
 
-MASKS = {"masked": "black"}
-CUT = {"masked": "black", "percentile": 75.0}
+MASKS = {"masked": "picture"}
+CUT = {"masked": "picture", "percentile": 75.0}
 DELETION = {"steps": 12, "fill": "black"}
 INSERTION = {"steps": 12, "kernel": 11, "sigma": 5.0}
 PATCHES = {"patches": 4, "search": "single"}
