@@ -37,6 +37,7 @@ from pipeline.metrics.map_pairs import score_rows
 from pipeline.metrics.similarity import Reference, SimilaritySettings, spearman, ssim
 from pipeline.models.state_names import TRAINED
 from pipeline.models.sweep import FIRST_BLOCK
+from pipeline.results.estimate import cam_shape
 from pipeline.saliency.map_file import Maps, MapsWriter, Values, enlarge
 from pipeline.saliency.method import METHODS, Cost
 from pipeline.saliency.methods import lime
@@ -58,9 +59,10 @@ def measure(
     Returns:
         Lines of the table, without what they share.
     """
-    cost: Cost = METHODS[name].cost(settings)
+    cost: Cost = METHODS[name].cost(settings).on(cam_shape(world.model, world.side)[0])
     kinds = {"forward": cost.forward, "gradient": cost.gradient}
-    guess = sum(count * floor.now(kind) for kind, count in kinds.items() if count)
+    # A method that asks the model for nothing takes some time all the same.
+    guess = sum(count * floor.now(kind) for kind, count in kinds.items() if count) or 1.0
     total = len(world.table)
     # So many that all threads are busy until the end or nearly so.
     together = max(1, batch_size(world.side, world.on) // cost.at_once)

@@ -68,7 +68,8 @@ def test_evaluations_are_timed() -> None:
 def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     params = world.params
-    params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime")}
+    params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime", "score_cam", "center")}
+    params["saliency"]["score_cam"]["images"] = 1
     params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
     del params["datasets"]["photos"]  # on which no model is trained
     params["cells"] = every_cell(params)
@@ -80,18 +81,27 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     rows = params["plan"]["images"] * (
         1 + 7 * params["plan"]["magnitudes"] + 6 + 1 + len(params["plan"]["checkpoints"])
     )
-    cells = {tuple(line.split()[:2]): line.split()[2:] for line in lines[1:4]}
-    assert list(cells) == [("digits-resnet_mini", "grad_cam"), ("digits-resnet_mini", "lime"),
-                           ("shapes-resnet_mini", "lime")]  # fmt: skip
+    cells = {tuple(line.split()[:2]): line.split()[2:] for line in lines[1:8]}
+    assert list(cells) == [
+        *(("digits-resnet_mini", name) for name in ("grad_cam", "lime", "score_cam", "center")),
+        *(("shapes-resnet_mini", name) for name in ("lime", "score_cam", "center")),
+    ]
     maps, forwards, gradients, disk, *_ = cells["digits-resnet_mini", "lime"]
     samples = params["saliency"]["lime"]["samples"]
     assert (int(maps), int(forwards.replace(",", "")), int(gradients)) == (rows, rows * samples, 0)
     assert float(disk) == pytest.approx(rows * 56 * 56 / 1e6, abs=0.06)
-    assert lines[4].split()[:2] == ["all", str(3 * rows)]
+    # A forward pass for every one of the layer's 96 channels, and one for all of them.
+    of_one = rows // params["plan"]["images"]
+    maps, forwards, gradients, *_ = cells["digits-resnet_mini", "score_cam"]
+    assert (int(maps), int(forwards.replace(",", "")), int(gradients)) == (of_one, of_one * 97, 0)
+    # A control asks for nothing and takes next to no time.
+    assert cells["digits-resnet_mini", "center"][:3] == [str(rows), "0", "0"]
+    assert cells["digits-resnet_mini", "center"][-4:] == ["<", "0.1", "<", "0.1"]
+    assert lines[8].split()[:2] == ["all", str(5 * rows + 2 * of_one)]
     in_megabytes = [float(cell[3]) for cell in cells.values()]
-    assert float(lines[4].split()[4]) == pytest.approx(sum(in_megabytes), abs=0.2)
-    text = " ".join(lines[5:])
-    assert "2 cells, 2 methods, 3 of a cell and a method together: 0.0 GB of maps" in text
+    assert float(lines[8].split()[4]) == pytest.approx(sum(in_megabytes), abs=0.4)
+    text = " ".join(lines[9:])
+    assert "2 cells, 4 methods, 7 of a cell and a method together: 0.0 GB of maps" in text
     seen = params["datasets"]["shapes"]["images"] * params["training"]["shapes"]["epochs"]
     assert f"and {seen:,} to a network that learns (about three) (not counted: digits)" in text
     assert "not here" not in text

@@ -9,7 +9,6 @@ from skimage.color import rgb2gray
 from skimage.filters import sobel as skimage_sobel
 from torch import nn
 
-from pipeline.core.errors import UserError
 from pipeline.models.classifier import Classifier
 from pipeline.models.tail import tail
 from pipeline.saliency.cams import activations_alone, activations_and_gradients, principal_map, scaled_map
@@ -184,26 +183,6 @@ def test_random_maps_come_from_the_rows_seed_alone(
 def test_maps_are_no_finer_than_their_images(convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
     for name in ("random_map_14x14", "random_map_7x7"):
         assert explain(name, convnet, images[..., :6, :6], targets).shape == (5, 6, 6)
-
-
-class Twice(nn.Module):
-    """Runs its layer twice."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Conv2d(3, 3, 3, padding=1)
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.layer(self.layer(images)).mean(dim=(2, 3))
-
-
-@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].at_layer])
-def test_a_layer_that_runs_twice_is_one_line(name: str, images: torch.Tensor, targets: torch.Tensor) -> None:
-    model = wrapped(Twice(), "layer").requires_grad_(False)
-    with pytest.raises(UserError, match="layer layer runs 2 times in a forward pass; allowed: one that runs once"):
-        explain(name, model, images, targets.clamp(max=2))
-    assert not model.cam_layer._forward_hooks
-    assert "forward" not in vars(model.cam_layer)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])

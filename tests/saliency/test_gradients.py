@@ -82,7 +82,7 @@ class Repeated(nn.Module):
         return self.head(images.mean(dim=(2, 3)))
 
 
-@pytest.mark.parametrize("name", ["grad_cam", "grad_cam_plus_plus"])
+@pytest.mark.parametrize("name", [name for name in METHODS if METHODS[name].at_layer])
 @pytest.mark.parametrize("times", [0, 2])
 def test_a_layer_that_does_not_run_once_is_one_line(name: str, times: int, images: torch.Tensor) -> None:
     model = wrapped(Repeated(times), "layer").requires_grad_(False)
@@ -91,6 +91,7 @@ def test_a_layer_that_does_not_run_once_is_one_line(name: str, times: int, image
     with pytest.raises(UserError, match=message):
         METHODS[name].explain(model, images, targets, SMALL[name], [0] * len(images))
     assert not model.cam_layer._forward_hooks
+    assert "forward" not in vars(model.cam_layer)
     model = wrapped(Repeated(1), "layer").requires_grad_(False)
     activations, gradients = activations_and_gradients(model, images, targets)
     assert activations.shape == gradients.shape == (len(images), 3, SIDE, SIDE)

@@ -28,4 +28,4 @@ def explain(
     return torch.outer(profile, profile).float().repeat(len(images), 1, 1)
 
 
-METHOD = Method(Settings, explain, "unit", cost, control=True)
+METHOD = Method(Settings, explain, "unit", cost, storage="float16", control=True)

@@ -170,4 +170,4 @@ def cost(settings: Settings) -> Cost:
     return Cost(gradient=settings.iterations)
 
 
-METHOD = Method(Settings, explain, "unit", cost)
+METHOD = Method(Settings, explain, "unit", cost, storage="float16")

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pipeline.core.batches import batches
 from pipeline.core.params import Count, Positive
 from pipeline.models.classifier import Classifier
-from pipeline.saliency.cams import activations_and_gradients
+from pipeline.saliency.cams import activations_alone
 from pipeline.saliency.masks import Masked, apply_masks
 from pipeline.saliency.method import Cost, Method, MethodSettings
 
@@ -115,7 +115,7 @@ def explain(
     Enlarging and scaling them when they are read (`pipeline.saliency.map_file.enlarge`) gives the masks that were
     optimised: bilinear interpolation keeps what a scaling did before it.
     """
-    activations, _ = activations_and_gradients(model, images, targets)
+    activations = activations_alone(model, images)
     maps = []
     for part in batches(len(images), images.shape[-1], images.device):
         features = activations[part].relu().contiguous()
