@@ -6,8 +6,8 @@ from pipeline.core import grid, params, tables
 from pipeline.core.files import METRICS, write_csv, write_json
 from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics import cose
-from pipeline.models.training_metrics import read_training_metrics
 from pipeline.metrics.faithfulness.tables import FAITHFULNESS, faithfulness_folder
+from pipeline.models.training_metrics import read_training_metrics
 from pipeline.results import means
 from pipeline.results.comparison import accuracies
 from pipeline.results.headline import headline, paper_table

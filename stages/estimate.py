@@ -13,6 +13,7 @@ from pipeline.core.batches import forget_memory
 from pipeline.core.device import device, threads
 from pipeline.core.profiles import use
 from pipeline.data.plan_settings import PlanSettings, check_transforms, rows_per_image
+from pipeline.metrics.faithfulness.metric import METRICS, limits_of, probes_of
 from pipeline.models.build import build, resolved
 from pipeline.models.network import Network
 from pipeline.models.recipe import ModelSettings, read_recipe
@@ -32,7 +33,7 @@ from pipeline.results.estimate import (
     prepared,
     time_evaluations,
 )
-from pipeline.saliency.method import METHODS, Method
+from pipeline.saliency.method import METHODS, Cost, Method
 from stages.command import guarded
 
 LINE = "{:<54} {:>9} {:>13} {:>13} {:>11} {:>12} {:>11}"
@@ -88,7 +89,7 @@ def main(profile: str | None) -> None:
     pairs = sum(name not in cell.without for cell in cells.values() for name in methods)
     unit = "minutes" if pairs <= MOST_LINES else "hours"
     print(LINE.format("cell", "maps", "forwards", "gradients", "maps, MB", f"{unit} here", f"GPU {unit}"))
-    total, weights = Line(), 0
+    total, faithful, weights = Line(), Line(), 0
     measured: dict[tuple[str, int], Measured] = {}
     grouped: dict[str, Line] = {}
     for cell_name, cell in cells.items():
@@ -104,6 +105,7 @@ def main(profile: str | None) -> None:
             weights += of_model.written(recipe.head, CLASSES, len(plan.checkpoints), frozen)
         explaining = {name: method for name, method in methods.items() if name not in cell.without}
         images, per_image = plan.explained(cell.dataset), rows_per_image(plan, size, trained=recipe is not None)
+        faithful += _faithfulness(images, size, explaining, measured[cell.model, size])
         for name, line in _lines(images, per_image, explaining, measured[cell.model, size]):
             total += line
             if pairs <= MOST_LINES:
@@ -120,6 +122,8 @@ def main(profile: str | None) -> None:
         f"{unit.capitalize()} here are for explaining on {where}, one cell after the other: evaluations timed now on",
         f"fresh weights, taken as {SHARE:.0%} of the time. GPU {unit} are counted, not measured: the evaluations'",
         f"operations at an assumed {GPU_FLOPS / 1e12:g} TFLOP/s sustained in float32, and the same {SHARE:.0%}.",
+        f"Faithfulness asks for {faithful.forwards:,} forward passes more at most,",
+        f"{faithful.minutes / UNITS[unit]:,.1f} {unit}.",
         *_training(),
         "Predictions, scores and the start of every stage (a few seconds) come on top. LIME asks about repeated",
         "samples once and may take less.",
@@ -155,6 +159,18 @@ def _lines(images: int, per_image: int, methods: dict[str, Method], measured: Me
             rows, rows * cost.forward, rows * cost.gradient, rows * measured.map_bytes[name] / 1e6,
             minutes(rows, cost, measured.speed), gpu_minutes(rows, cost, measured.operations),
         )  # fmt: skip
+
+
+def _faithfulness(images: int, size: int, methods: dict[str, Method], measured: Measured) -> Line:
+    """Return what measuring the maps of a cell takes; explaining again is not counted."""
+    settings = {name: params.read(f"faithfulness.{name}", METRICS.find(name, "faithfulness").settings)
+                for name in params.names("faithfulness")}  # fmt: skip
+    of_image, of_map = (sum(probe.forward(size) for probe in asked(settings)) for asked in (limits_of, probes_of))
+    explained = [params.read(f"saliency.{name}", method.settings).images for name, method in methods.items()]
+    maps = sum(images if count == "all" else min(images, count) for count in explained)
+    forwards = images * of_image + maps * of_map
+    cost = Cost(forward=forwards)
+    return Line(0, forwards, 0, 0.0, minutes(1, cost, measured.speed), gpu_minutes(1, cost, measured.operations))
 
 
 def _training() -> Iterator[str]:

@@ -21,7 +21,7 @@ STAGES: dict[str, dict[str, Literal["all", "one", "none"]]] = {
     "faithfulness_limits": {FAITHFULNESS: "all"},
     "faithfulness": {METHODS: "one", FAITHFULNESS: "all"},
     "gallery": {},
-    "aggregate": {},
+    "aggregate": {FAITHFULNESS: "none"},
 }
 """Every stage, and which members it opens of each registry that its code can load.
 

@@ -9,12 +9,18 @@ import pandas as pd
 
 from pipeline.core.tables import Column, Table
 from pipeline.data.prepared import BOXES, IMAGES, PLAN, SPLITS
+from pipeline.metrics.faithfulness.tables import FAITHFULNESS, LIMITS
 from pipeline.metrics.scores import SCORES
 from pipeline.models.cell import ROWS
+from pipeline.results import means
 from pipeline.results.summary import COSE, TRANSFORM_MEANS
 from pipeline.saliency.explanations import INDEX
 
-TABLES = {table.name: table for table in (IMAGES, BOXES, SPLITS, PLAN, ROWS, INDEX, SCORES, COSE, TRANSFORM_MEANS)}
+TABLES = {
+    table.name: table
+    for table in (IMAGES, BOXES, SPLITS, PLAN, ROWS, INDEX, SCORES, FAITHFULNESS, LIMITS, COSE, TRANSFORM_MEANS,
+                  means.FAITHFULNESS)
+}  # fmt: skip
 COUNT = 4
 VALUES: dict[str, Callable[[int], Any]] = {
     "int64": lambda i: i,
@@ -35,11 +41,17 @@ KINDS = {
     "state": ["trained", "random", "epoch_001", "epoch_1000"],
 }
 """Columns whose values hang together, in the tables that follow from the plan."""
+REASONS = ["why", None, None, None]
+"""Of values that are undefined, which the first one of an example is."""
 
 
 def _values(table: Table, column: Column) -> list[Any]:
     if column.name in KINDS and table in (PLAN, ROWS, INDEX, SCORES):
         return KINDS[column.name]
+    if column.name == "metric":
+        return [f"metric_{i}" for i in range(COUNT)]
+    if column.name == "reason":
+        return REASONS
     if column.allowed is not None:
         return [column.allowed[i % len(column.allowed)] for i in range(COUNT)]
     values = [VALUES[column.kind](i) for i in range(COUNT)]

@@ -63,7 +63,7 @@ def means_table(name: str, about: str, further: Sequence[Column] = ()) -> Table:
     )
 
 
-FAITHFULNESS = means_table("faithfulness", "Mean of every faithfulness metric per cell and method.")
+FAITHFULNESS = means_table("faithfulness_means", "Mean of every faithfulness metric per cell and method.")
 
 
 def summarize_means(

@@ -79,8 +79,8 @@ def compare_study(study: Study, ours: pd.DataFrame, why_missing: Callable[[Numbe
     lines = []
     for line in theirs.to_dict("records"):
         key = tuple(line[name] for name in study.keys)
-        here = found.get(key)
-        is_here = here is not None and not pd.isna(here["mean"])
+        here = found.get(key, {"mean": None, "low": None, "high": None})
+        is_here = not pd.isna(here["mean"])
         scale = 1 if line["metric"] in (*IN_PERCENT, *WITHOUT_UNIT) else 100
         values = {
             name: scale * here[column] if is_here and not pd.isna(here[column]) else None

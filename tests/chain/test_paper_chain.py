@@ -52,7 +52,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_every_dataset_runs_from_archive_to_number(world: World) -> None:
     ran = world.repro()
-    assert len(ran) == 2 + 5 + 2 * 5 + 1
+    assert len(ran) == 2 + 5 + 2 * 7 + 1
     table = pd.read_csv(world.root / "metrics/cose.csv")
     assert set(table["dataset"]) == set(CHAINED)
     accuracy = pd.read_csv(world.root / "metrics/accuracy.csv")

@@ -13,6 +13,7 @@ HEAVY = {
                      "saliency", "pytorch_grad_cam", "cv2", "scipy"},
     "stages.aggregate": {"great_expectations", "torch", "torchvision", "timm", "sklearn", "lime", "saliency",
                          "pytorch_grad_cam"},
+    "stages.faithfulness": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
     "stages.gallery": {"great_expectations", "torch", "torchvision", "timm", "sklearn", "lime", "saliency",
                        "pytorch_grad_cam"},
     "stages.prepare": {"great_expectations", "torch", "torchvision", "timm", "lime", "saliency", "pytorch_grad_cam"},

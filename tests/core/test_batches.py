@@ -67,8 +67,12 @@ class Narrow(torch.nn.Module):
         return self.network(images)
 
 
+# Controls ask the model nothing, and Ablation-CAM's rows are of what follows its layer, eight for an image.
+ASKING = [name for name, method in METHODS.items() if not method.control and name != "ablation_cam"]
+
+
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, None])
-@pytest.mark.parametrize("name", METHODS)
+@pytest.mark.parametrize("name", ASKING)
 def test_batches_are_halved_until_they_fit(
     name: str, error: type[Exception] | None, convnet: Classifier, images: torch.Tensor, targets: torch.Tensor,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],

@@ -32,6 +32,11 @@ BREAKS: dict[str, tuple[int, dict[str, Any]]] = {
     "a reference row is its own reference": (0, {"reference": 1}),
     "maximum is at least minimum": (3, {"minimum": 0.5, "maximum": 0.4}),
     "cose_high is at least cose_low": (2, {"cose_low": 0.5, "cose_high": 0.4}),
+    "reason is null where value.notnull()": (1, {"reason": "why"}),
+    "reason is not null where value.isnull()": (2, {"value": None}),
+    "greatest is at least least": (2, {"least": 0.5, "greatest": 0.4}),
+    "high is at least low": (2, {"low": 0.5, "high": 0.4}),
+    "mean is null where images==0": (1, {"images": 0}),
     "consistency_high is at least consistency_low": (3, {"consistency_low": 0.5, "consistency_high": 0.4}),
 }  # fmt: skip
 RULES = [(table, rule) for table in TABLES.values() for rule in table.rules]
