@@ -93,9 +93,17 @@ def scaled_map(maps: torch.Tensor) -> torch.Tensor:
     return (shifted / (EPSILON + shifted.amax(dim=(1, 2), keepdim=True))).float()
 
 
+def weighted_sum(activations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    """Return the sum of weighted channels, (N, h, w), from (N, C, h, w) and (N, C).
+
+    No product of matrices: a CPU's library rounds those by where a row begins in memory, so by what is beside it.
+    """
+    return (weights[:, :, None, None] * activations).sum(dim=1)
+
+
 def weighted_map(activations: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
     """Return the `scaled_map` of weighted channels, float32 (N, h, w), from (N, C, h, w) and (N, C)."""
-    return scaled_map(torch.einsum("nc,nchw->nhw", weights, activations))
+    return scaled_map(weighted_sum(activations, weights))
 
 
 def principal_map(values: torch.Tensor) -> torch.Tensor:
@@ -110,14 +118,19 @@ def principal_map(values: torch.Tensor) -> torch.Tensor:
     Returns:
         float64 (N, h, w).
     """
-    places = values.double().flatten(2).mT
-    places = places - places.mean(dim=1, keepdim=True)
-    if places.shape[1] <= places.shape[2]:
+    # One by one: products of many matrices at once round each by where it begins in memory, as in `weighted_sum`.
+    return torch.stack([_principal_map(one) for one in values])
+
+
+def _principal_map(values: torch.Tensor) -> torch.Tensor:
+    places = values.double().flatten(1).T
+    places = places - places.mean(dim=0)
+    if places.shape[0] <= places.shape[1]:
         # The eigenvectors of the smaller Gram matrix are enough, and are found many times faster.
-        variances, left = torch.linalg.eigh(places @ places.mT)
-        projection = left[..., -1] * variances[:, -1:].clamp(min=0).sqrt()
+        variances, left = torch.linalg.eigh(places @ places.T)
+        projection = left[:, -1] * variances[-1].clamp(min=0).sqrt()
     else:
-        directions = torch.linalg.eigh(places.mT @ places).eigenvectors
-        projection = (places @ directions[..., -1:]).squeeze(2)
-    strongest = projection.gather(1, projection.abs().argmax(dim=1, keepdim=True))
-    return torch.where(strongest < 0, -projection, projection).unflatten(1, values.shape[2:])
+        directions = torch.linalg.eigh(places.T @ places).eigenvectors
+        projection = places @ directions[:, -1]
+    strongest = projection[projection.abs().argmax()]
+    return torch.where(strongest < 0, -projection, projection).unflatten(0, values.shape[1:])

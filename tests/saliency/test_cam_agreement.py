@@ -18,8 +18,10 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.tail import tail
 from pipeline.saliency.cams import activations_alone, activations_and_gradients, principal_map
 from pipeline.saliency.map_file import enlarge
+from pipeline.saliency.method import METHODS
 from pipeline.saliency.methods import ablation_cam, eigen_cam, eigen_grad_cam, layer_cam, score_cam, x_grad_cam
 from tests.models.networks import FAMILIES, of_family
+from tests.settings import SMALL
 
 SIDE = 56
 Grid = Callable[[torch.Tensor], torch.Tensor]
@@ -143,3 +145,15 @@ def test_what_follows_the_layer_alone_gives_the_same_logits(family: Family) -> N
     torch.testing.assert_close(together[0], after.logits[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(together[2], after.logits[0], atol=1e-5, rtol=1e-4)
     torch.testing.assert_close(model(inputs), torch.cat([model(one[None]) for one in inputs]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "name", [name for name in METHODS if METHODS[name].control or METHODS[name].at_layer] + ["extremal_perturbation"]
+)
+def test_neighbours_do_not_touch_the_last_bit(name: str, family: Family) -> None:
+    model, _, inputs, targets = family
+    settings = SMALL[name].model_copy(update={"iterations": 3} if hasattr(SMALL[name], "iterations") else {})
+    maps = METHODS[name].explain(model, inputs, targets, settings, [1, 2, 3])
+    others = torch.stack([inputs[1], inputs[0], inputs[1].flip(1)])
+    moved = METHODS[name].explain(model, others, torch.tensor([0, 4, 1]), settings, [2, 1, 5])
+    assert torch.equal(moved[:2], maps[:2].flip(0))

@@ -106,6 +106,12 @@ def test_rows_do_not_touch_each_other(
         torch.testing.assert_close(together[at : at + 1], alone, atol=1e-4, rtol=0)
 
 
+def test_both_ways_to_enlarge() -> None:
+    maps = torch.rand(2, 5, 7, generator=torch.Generator().manual_seed(0))
+    by_matrices = opti_cam._bilinear(5, 20, maps.device) @ maps @ opti_cam._bilinear(7, 18, maps.device).T
+    torch.testing.assert_close(opti_cam.enlarge(maps, 20, 18), by_matrices, atol=1e-6, rtol=0)
+
+
 class TwoChannels(nn.Module):
     """Its layer sees the upper half in one channel and the lower half in the other; the class counts the lower one."""
 

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from pipeline.core.batches import batches
 from pipeline.core.params import Count, Positive
 from pipeline.models.classifier import Classifier
-from pipeline.saliency.cams import activations_alone
+from pipeline.saliency.cams import activations_alone, weighted_sum
 from pipeline.saliency.masks import Masked, apply_masks
 from pipeline.saliency.method import Cost, Method, MethodSettings
 
@@ -54,11 +54,20 @@ def scale(maps: torch.Tensor) -> torch.Tensor:
 
 def combine(features: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
     """Return the sum of channels (N, C, h, w) weighted by the softmax of ``u`` (N, C): (N, h, w)."""
-    return torch.einsum("nc,nchw->nhw", u.softmax(dim=1), features)
+    return weighted_sum(features, u.softmax(dim=1))
+
+
+def enlarge(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """Return maps (N, h, w) resized bilinearly; the gradient is the same whenever it is computed."""
+    if maps.device.type == "cpu":
+        return F.interpolate(maps[:, None], size=(height, width), mode="bilinear", align_corners=False)[:, 0]
+    # There the gradient of interpolate() adds up in no fixed order, and products of matrices have one.
+    down, across = _bilinear(maps.shape[1], height, maps.device), _bilinear(maps.shape[2], width, maps.device)
+    return down @ maps @ across.T
 
 
 def _bilinear(small: int, large: int, on: torch.device) -> torch.Tensor:
-    """Return the matrix (large, small) that enlarges a column; products with it have a fixed order on a GPU too."""
+    """Return the matrix (large, small) that resizes a column bilinearly."""
     columns = F.interpolate(torch.eye(small, device=on)[None], size=large, mode="linear", align_corners=False)
     return columns[0].T.contiguous()
 
@@ -80,7 +89,6 @@ def optimize(
     Returns:
         float32 (N, C).
     """
-    down, across = (_bilinear(features.shape[at], images.shape[at], images.device) for at in (-2, -1))
     u = features.new_zeros(features.shape[:2])
     mean, square = torch.zeros_like(u), torch.zeros_like(u)
     running = torch.ones(len(u), dtype=torch.bool, device=u.device)
@@ -88,7 +96,7 @@ def optimize(
     for step in range(settings.iterations):
         with torch.enable_grad():
             u.requires_grad_()
-            masks = scale(down @ combine(features, u) @ across.T)
+            masks = scale(enlarge(combine(features, u), *images.shape[2:]))
             masked = apply_masks(model, images, masks, settings.masked)
             logits = model(masked).gather(1, targets[:, None])[:, 0]
         (gradient,) = torch.autograd.grad(logits.sum(), u)
