@@ -25,6 +25,7 @@ from pipeline.results.choice_sheet import COLUMNS, choice_sheet
 from pipeline.results.choose import Choice, choose, lines, measure, over_pictures, verdict
 from pipeline.saliency.method import Cost, Method, MethodSettings
 from stages.choose import main
+from tests.metrics.faithfulness.world import small
 
 SIDE = 16
 METRIC = METRICS["road_combined"]
@@ -103,10 +104,7 @@ def test_maps_are_measured_as_if_each_were_alone(ready: Ready, picture: np.ndarr
 
 @pytest.mark.parametrize("name", [name for name in METRICS if "method" not in METRICS[name].needs])
 def test_every_metric_that_needs_no_method_measures(name: str, ready: Ready, picture: np.ndarray) -> None:
-    from pipeline.core import params
-
-    metric = METRICS[name]
-    settings = params.read(f"faithfulness.{name}", metric.settings) if metric.settings.model_fields else None
+    metric, settings = METRICS[name], small(name)
     found = measure(ready.model, ready.model.normalize(picture[None]), 0, [on_patch()], metric, settings, 0)
     assert len(found) == 1
     assert np.isfinite(found).all()

@@ -69,6 +69,7 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     params = world.params
     params["saliency"] = {name: params["saliency"][name] for name in ("grad_cam", "lime", "score_cam", "center")}
+    params["saliency"]["lime"]["images"] = "all"
     params["saliency"]["score_cam"]["images"] = 1
     params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
     del params["datasets"]["photos"]  # on which no model is trained
