@@ -23,6 +23,7 @@ from pipeline.models.ready import ready_model
 from pipeline.results.candidates import affordable, at_layers, controls, read_candidate
 from pipeline.results.choice_sheet import choice_sheet
 from pipeline.results.choose import Choice, choose, lines, over_pictures, verdict
+from pipeline.results.estimate import cam_shape
 from pipeline.results.palette_png import encoded
 from pipeline.results.sheet import drawn
 from stages.command import guarded
@@ -42,7 +43,7 @@ def main(options: argparse.Namespace) -> None:
         named = options.methods.split()
         candidates = [read_candidate(one) for one in [*named, *(one for one in controls() if one not in named)]]
     else:
-        candidates, dear = affordable(ready.channels)
+        candidates, dear = affordable(cam_shape(ready.model, ready.network.image_size)[0])
     candidates = at_layers(candidates, options.layers.split() if options.layers else ())
     target = None if options.target is None else ready.find_class(options.target)
     part, filtering = ready.network.fitting

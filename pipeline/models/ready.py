@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from pipeline.core import grid, params
 from pipeline.core.device import device
 from pipeline.core.errors import UserError, unknown_name
@@ -45,19 +43,6 @@ class Ready:
     model: Classifier
     network: Network
     class_names: Mapping[int, str]
-
-    @property
-    def channels(self) -> int:
-        """Channels of the CAM layer's output."""
-        outputs: list[torch.Tensor] = []
-        handle = self.model.cam_layer.register_forward_hook(lambda *passed: outputs.append(passed[2]))
-        side = self.network.image_size
-        try:
-            with torch.inference_mode():
-                self.model(torch.zeros(1, 3, side, side, device=self.model.mean.device))
-        finally:
-            handle.remove()
-        return self.model.grid(outputs[0]).shape[1]
 
     def at_layer(self, path: str) -> Classifier:
         """Return the same model with another CAM layer.

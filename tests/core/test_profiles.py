@@ -29,6 +29,8 @@ def world(tmp_path: Path) -> World:
 
 def test_there_and_back(world: World) -> None:
     default = (world.root / "params.yaml").read_bytes()
+    world.stage("profile", "--name", "opti_cam")
+    world.stage("check_params")
     assert world.stage("profile", "--name", "paper").stdout.startswith("params.yaml: now profile paper")
     assert world.params == PAPER
     world.stage("check_params")
@@ -67,7 +69,7 @@ def test_an_unknown_profile_is_one_line(world: World) -> None:
         assert done.returncode == 1
         assert (
             done.stderr
-            == "error: profiles: no profile is called 'papr', did you mean 'paper'? (known: default, paper)\n"
+            == "error: profiles: no profile is called 'papr', did you mean 'paper'? (known: default, opti_cam, paper)\n"
         )
 
 
