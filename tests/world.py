@@ -121,6 +121,9 @@ def small_params(world: World, pictures: Path) -> dict[str, Any]:
     params["cells"] = {"pictures-resnet_mini": {"dataset": "pictures", "model": "resnet_mini"}}
     params["saliency"] = {name: params["saliency"][name] | {"images": "all"} for name in ("grad_cam", "lime")}
     params["saliency"]["lime"] |= {"samples": 20}
-    params["faithfulness"] = {name: params["faithfulness"][name] for name in ("average_drop", "deletion_normalized")}
+    params["faithfulness"] = {
+        "average_drop": {"masked": "picture"},
+        "deletion_normalized": {"steps": 4, "fill": "black", "patches": 2, "search": "single"},
+    }
     params["plan"] |= {"images": 4, "images_of": {}, "first": {}, "magnitudes": 1, "checkpoints": [10, 50], "layers": 0}
     return params
