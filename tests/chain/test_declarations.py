@@ -68,7 +68,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     }  # fmt: skip
     params["training"]["cifar10"] = params["training"]["pictures"] | {"head": [8], "backbone": "frozen"}
     params["cells"] = every_cell(params)
-    params["saliency"] = {name: made.params["saliency"][name] for name in ("grad_cam", "integrated_gradients")}
+    params["saliency"] = {
+        name: made.params["saliency"][name] | {"images": "all"} for name in ("grad_cam", "integrated_gradients")
+    }
     made.set(params)
     made.start_dvc()
     (made.root / "watch.py").write_text(WATCH)

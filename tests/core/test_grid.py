@@ -84,6 +84,7 @@ def test_the_projects_own_params_are_good_and_laid_out_file_by_file(world: World
     assert (world.root / "data/gates/params.json").exists()
     files = grid_files(world)
     assert files.pop("score.json") == PARAMS["similarity"]
+    assert files.pop("faithfulness.json") == {"seed": PARAMS["seed"], "metrics": PARAMS["faithfulness"]}
     trained = {cell: files.pop(f"train/{cell}.json") for cell in PARAMS["cells"]}
     assert {cell: (entry["dataset"], entry["model"]) for cell, entry in trained.items()} == {
         cell: (entry["dataset"], entry["model"]) for cell, entry in PARAMS["cells"].items()

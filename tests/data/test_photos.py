@@ -94,7 +94,7 @@ def test_the_stage_prepares_them(tmp_path: Path) -> None:
     assert splits["label"].nunique() == 22
     assert pd.read_parquet(folder / "images.parquet")["encoded"].tolist() == photos.load(SETTINGS, 0).images
     plan = pd.read_parquet(folder / "plan.parquet")
-    assert plan["image"].nunique() == world.params["plan"]["images"]
+    assert plan["image"].nunique() == world.params["plan"]["images_of"]["photos"]
     assert len(pd.read_parquet(folder / "boxes.parquet")) == 0
 
 

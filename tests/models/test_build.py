@@ -64,8 +64,8 @@ def test_an_architecture_alone_is_enough() -> None:
 def test_a_file_and_epochs_alone_are_enough_too() -> None:
     weights = params.check("weights", FileWeights, {"file": "x.pth"})
     assert weights.model_dump() == {
-        "file": "x.pth", "url": None, "sha256": None, "inside": (), "drop": (), "prefixes": (), "fresh": (),
-        "names": "timm",
+        "file": "x.pth", "package": None, "url": None, "sha256": None, "inside": (), "drop": (), "prefixes": (),
+        "fresh": (), "names": "timm",
     }  # fmt: skip
     recipe = params.check("training.mine", TrainingSettings, {"epochs": 10})
     assert (recipe.head, recipe.backbone, recipe.precision, recipe.clip_value) == ((), "trained", "float32", None)

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.params import Settings
 from pipeline.core.registry import Registry
-from pipeline.metrics.faithfulness.batch import Answer, Probe
+
+if TYPE_CHECKING:
+    from pipeline.metrics.faithfulness.batch import Answer, Probe
 
 Need = Literal["map", "model", "method"]
 FLAT = "the map is constant, so that it puts the pixels in no order"
