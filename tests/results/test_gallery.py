@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.results.cell_maps import CellMaps, MethodMaps
+from pipeline.results.cell_maps import CellMaps, MethodMaps, named
 from pipeline.results.gallery import IMAGES_SHOWN, METHODS_SHOWN, files, method_line, picture_line, sheets_of_all
 from pipeline.results.lettering import ELLIPSIS, number, shortened, width_of, wrapped
 from pipeline.results.overlay import AROUND_ZERO, OPAQUE, OUTSIDE, UNIT, blend, lay_over, scales
@@ -199,6 +199,12 @@ def test_a_wrong_prediction_is_noticed_and_objects_are_outlined(cell: CellMaps) 
     assert (first.outline is not None, second.outline is not None) == (True, False)
     assert (first.words, second.words) == (("cat 90 %",), ("cat 90 %",))
     assert cell.class_name(1) == "class 1"
+
+
+def test_what_an_imagenet_network_predicts_has_a_name() -> None:
+    assert named({285: "Egyptian cat"}, 1000)[540] == "drilling platform"
+    assert named({285: "my cat"}, 1000) == {285: "my cat"}
+    assert named({1: "goldfish"}, 2) == {1: "goldfish"}
 
 
 def test_all_methods_stand_on_as_few_sheets_as_hold_them(cell: CellMaps, tmp_path: Path) -> None:
