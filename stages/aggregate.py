@@ -6,10 +6,10 @@ from pipeline.core import grid, params, tables
 from pipeline.core.files import METRICS, write_csv, write_json
 from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics import cose
-from pipeline.metrics.faithfulness.tables import FAITHFULNESS, faithfulness_folder
 from pipeline.models.training_metrics import read_training_metrics
-from pipeline.results import means
+from pipeline.results import faithfulness_means
 from pipeline.results.comparison import accuracies
+from pipeline.results.faithfulness_means import FAITHFULNESS_MEANS, summarize_faithfulness
 from pipeline.results.headline import headline, paper_table
 from pipeline.results.summary import COSE, TRANSFORM_MEANS, leftovers, mixed, summarize_grid, summary_file
 from stages.command import run
@@ -28,12 +28,10 @@ def main() -> None:
     tables.write_all([(table, summary_file(table), results[table.name]) for table in (COSE, TRANSFORM_MEANS)])
     for table in (COSE, TRANSFORM_MEANS):
         write_csv(METRICS / f"{table.name}.csv", results[table.name])
-    faithfulness = means.summarize_grid(
-        means.FAITHFULNESS, FAITHFULNESS, faithfulness_folder, cells, methods, plan, settings, seed
-    )
-    tables.write(means.FAITHFULNESS, summary_file(means.FAITHFULNESS), faithfulness)
+    faithfulness = summarize_faithfulness(cells, methods, plan, settings, seed)
+    tables.write(FAITHFULNESS_MEANS, summary_file(FAITHFULNESS_MEANS), faithfulness)
     write_csv(METRICS / "faithfulness.csv", faithfulness)
-    write_json(METRICS / "faithfulness.json", means.headline(faithfulness, FEW))
+    write_json(METRICS / "faithfulness.json", faithfulness_means.headline(faithfulness, FEW))
     metrics = {(name, cell.dataset, cell.model): read_training_metrics(name) for name, cell in cells.items()}
     write_csv(METRICS / "accuracy.csv", accuracies(metrics, settings.confidence))
     write_csv(METRICS / "table1.csv", paper_table(results[COSE.name], methods))

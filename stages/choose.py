@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from collections import Counter
 from functools import partial
 from pathlib import Path, PurePosixPath
 
@@ -40,14 +41,17 @@ def main(options: argparse.Namespace) -> None:
     ready = ready_model(options.model, options.size)
     dear: dict[str, int] = {}
     if options.methods:
-        named = options.methods.split()
-        candidates = [read_candidate(one) for one in [*named, *(one for one in controls() if one not in named)]]
+        candidates = [read_candidate(one) for one in options.methods.split()]
     else:
         candidates, dear = affordable(cam_shape(ready.model, ready.network.image_size)[0])
+    named = {one.name for one in candidates}
+    candidates += [read_candidate(one) for one in controls() if one not in named]
     candidates = at_layers(candidates, options.layers.split() if options.layers else ())
     target = None if options.target is None else ready.find_class(options.target)
     part, filtering = ready.network.fitting
     folder = Path(options.out)
+    stems = Counter(PurePosixPath(name).stem for name in pictures)
+    files = {name: stem if stems[stem := PurePosixPath(name).stem] == 1 else name for name in pictures}
     choices: list[Choice] = []
     for name, encoding in pictures.items():
         picture = decode_images([encoding], ready.network.image_size, part, name, filtering)[0]
@@ -55,7 +59,7 @@ def main(options: argparse.Namespace) -> None:
         choices.append(choice)
         said = verdict(choice, options.metric, better=metric.better or "higher")
         sheet = choice_sheet(choice, options.metric, ready.name, said, ready.class_name)
-        file = folder / f"{UNSAFE.sub('_', PurePosixPath(name).stem)}.png"
+        file = folder / f"{UNSAFE.sub('_', files[name])}.png"
         folder.mkdir(parents=True, exist_ok=True)
         with whole(file) as draft:
             draft.write_bytes(encoded(drawn(sheet)))
@@ -87,6 +91,9 @@ def _metric_settings(name: str) -> dict[str, object]:
 
 def _pictures(given: str) -> dict[str, bytes]:
     """Return the files of pictures by their names: a file, those of a folder, or one of the data set ``photos``."""
+    if not given:
+        raise UserError("image: found nothing; allowed: a picture, a folder of pictures, or a photograph's name, such "
+                        "as IMAGE=chelsea")  # fmt: skip
     path = Path(given)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)

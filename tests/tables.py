@@ -12,14 +12,14 @@ from pipeline.data.prepared import BOXES, IMAGES, PLAN, SPLITS
 from pipeline.metrics.faithfulness.tables import FAITHFULNESS, LIMITS
 from pipeline.metrics.scores import SCORES
 from pipeline.models.cell import ROWS
-from pipeline.results import means
+from pipeline.results.faithfulness_means import FAITHFULNESS_MEANS
 from pipeline.results.summary import COSE, TRANSFORM_MEANS
 from pipeline.saliency.explanations import INDEX
 
 TABLES = {
     table.name: table
     for table in (IMAGES, BOXES, SPLITS, PLAN, ROWS, INDEX, SCORES, FAITHFULNESS, LIMITS, COSE, TRANSFORM_MEANS,
-                  means.FAITHFULNESS)
+                  FAITHFULNESS_MEANS)
 }  # fmt: skip
 COUNT = 4
 VALUES: dict[str, Callable[[int], Any]] = {

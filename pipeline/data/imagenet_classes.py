@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import re
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 
@@ -20,6 +21,17 @@ def imagenet_classes() -> dict[str, str]:
     """Return the name of each class by its WordNet ID, in the order of the class index; no two have the same name."""
     with package_file(__file__, "imagenet_classes.csv").open(newline="", encoding="utf-8") as file:
         return {row["wnid"]: row["name"] for row in csv.DictReader(file)}
+
+
+def class_names(known: Mapping[int, str], count: int) -> Mapping[int, str]:
+    """Return names of a network's classes: all of ImageNet's where the known ones are some of these.
+
+    Args:
+        known: those that a data set has images of, by their number; a network may predict others.
+        count: how many the network tells apart.
+    """
+    every = dict(enumerate(imagenet_classes().values()))
+    return every if len(every) == count and known.items() <= every.items() else known
 
 
 def read_class_index(file: Path) -> dict[str, str]:

@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError, unknown_name
 from pipeline.core.files import missing
 from pipeline.core.params import ImageSize
 from pipeline.core.tables import read
-from pipeline.data.imagenet_classes import imagenet_classes
+from pipeline.data.imagenet_classes import class_names
 from pipeline.data.prepared import SPLITS, prepared_file
 from pipeline.models import cam_layer
 from pipeline.models.build import build, own_classes, resolved
@@ -126,10 +126,8 @@ def _of_cell(cell: str, dataset: str, size: int | None) -> Ready:
     if size is not None:
         network = network.model_copy(update={"image_size": size})
     names = read(SPLITS, prepared_file(dataset, SPLITS)).drop_duplicates("label").set_index("label")["class_name"]
-    known: dict[int, str] = names.to_dict()
-    if len(known) < network.classes == len(imagenet_classes()):
-        known = dict(enumerate(imagenet_classes().values()))
-    return Ready(cell, load_states(network, folder).model(TRAINED), network, known)
+    named = class_names(names.to_dict(), network.classes)
+    return Ready(cell, load_states(network, folder).model(TRAINED), network, named)
 
 
 def _as_it_is(name: str, size: int) -> Ready:
@@ -140,5 +138,4 @@ def _as_it_is(name: str, size: int) -> Ready:
     model = build(network, 0)
     load_whole(model, settings, network, name)
     model.requires_grad_(False)
-    names = dict(enumerate(imagenet_classes().values())) if classes == len(imagenet_classes()) else {}
-    return Ready(name, model.to(device()), network, names)
+    return Ready(name, model.to(device()), network, class_names({}, classes))

@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.core.tables import read
 from pipeline.data.decode import fit, open_image
 from pipeline.data.geometry import Mask
-from pipeline.data.imagenet_classes import imagenet_classes
+from pipeline.data.imagenet_classes import class_names
 from pipeline.data.pictures import Pictures
 from pipeline.data.prepared import IMAGES, SPLITS, prepared_file
 from pipeline.metrics.map_pairs import explained
@@ -106,19 +106,8 @@ def read_cell_maps(cell: str, dataset: str, masks: int) -> CellMaps:
     first = known.rows["image"][known.rows["turn"] < masks].unique().tolist()
     objects = _objects(prepared_file(dataset, IMAGES), first, known.network) if first else {}
     names = splits.set_index("image")["name"].loc[sorted(known.pictures)]
-    side, called = known.network.image_size, named(classes.to_dict(), known.network.classes)
+    side, called = known.network.image_size, class_names(classes.to_dict(), known.network.classes)
     return CellMaps(cell, known.rows, known.pictures, side, names.to_dict(), called, objects)
-
-
-def named(known: Mapping[int, str], count: int) -> Mapping[int, str]:
-    """Return names of classes, all of ImageNet's where they are some of these: a network may predict any of them.
-
-    Args:
-        known: those that a data set has images of, by their number.
-        count: how many the network tells apart.
-    """
-    every = dict(enumerate(imagenet_classes().values()))
-    return every if len(every) == count and known.items() <= every.items() else known
 
 
 def _objects(table: Path, images: list[int], network: Network) -> dict[int, Mask]:

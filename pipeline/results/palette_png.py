@@ -1,4 +1,4 @@
-"""PNG files of sheets, small for what they show: in a palette, and without a date."""
+"""PNG files of sheets, small for what they show: in all colours where that fits, and else in a palette."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 
 from pipeline.data.decode import Pixels
 
-BYTES = 400_000
+BYTES = 2_000_000
 COLOURS = (256, 208, 160, 96, 64, 32, 16)
 """Of a file, the most that it does not grow too large with."""
 SAMPLED = 4
@@ -19,12 +19,15 @@ WHITE = 255
 
 
 def encoded(pixels: Pixels, most: int = BYTES) -> bytes:
-    """Return the bytes of a PNG file in a palette: with the 256 colours that suit it best, or fewer.
+    """Return the bytes of a PNG file: in all its colours where that fits, else in 256 or fewer.
 
     Args:
         pixels: uint8 (H, W, 3), a sheet.
         most: bytes that it may have; only a sheet of noise has more in the fewest colours.
     """
+    whole = _saved(Image.fromarray(pixels))
+    if len(whole) <= most:
+        return whole
     packed = pixels.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], np.uint32)
     seen = np.zeros(1 << 24, bool)
     seen[packed] = True
@@ -38,8 +41,13 @@ def encoded(pixels: Pixels, most: int = BYTES) -> bytes:
         table[found] = KDTree(chosen).query(colours)[1]
         image = Image.fromarray(table[packed])
         image.putpalette(chosen.astype(np.uint8).tobytes())
-        buffer = io.BytesIO()
-        image.save(buffer, format="PNG", optimize=True)
-        if buffer.tell() <= most:
+        small = _saved(image)
+        if len(small) <= most:
             break
+    return small
+
+
+def _saved(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, format="PNG", optimize=True)  # without a date
     return buffer.getvalue()

@@ -162,7 +162,7 @@ def drawn(sheet: Sheet) -> Pixels:
     top = MARGIN + 20 + len(text) * LINE + GAP
     first = top + LINE * max(map(len, headings), default=0) + 4
     height = first + sum(_line_height(line, side) for line in sheet.lines)
-    height += (2 * LINE if sheet.bars else 0) + MARGIN - GAP
+    height += (LINE * (len(sheet.bars) + 1) if sheet.bars else 0) + MARGIN - GAP
     drawing = _Drawing(width, height)
     title = shortened(sheet.title, width - 2 * MARGIN, TITLE, "bold")
     drawing.words(MARGIN, MARGIN, title, TITLE, weight="bold")
@@ -217,14 +217,12 @@ def _draw_panel(drawing: _Drawing, panel: Panel, x: int, y: int, side: int) -> N
 
 
 def _draw_bars(drawing: _Drawing, bars: Sequence[Bar], y: int) -> None:
-    x = float(MARGIN + NAMES)
-    for bar in bars:
-        drawing.words(x, y, bar.low, SMALL, PALE)
-        x += width_of(bar.low, SMALL) + 4
-        drawing.picture(round(x), y + 3, bar.pixels)
-        x = round(x) + bar.pixels.shape[1] + 4
-        drawing.words(x, y, f"{bar.high}  {bar.meaning}", SMALL, PALE)
-        x += width_of(f"{bar.high}  {bar.meaning}", SMALL) + 3 * GAP
+    x = MARGIN + NAMES + round(max((width_of(bar.low, SMALL) for bar in bars), default=0)) + 4
+    for at, bar in enumerate(bars):
+        top = y + at * LINE
+        drawing.words(x - 4, top, bar.low, SMALL, PALE, "right")
+        drawing.picture(x, top + 3, bar.pixels)
+        drawing.words(x + bar.pixels.shape[1] + 4, top, f"{bar.high}  {bar.meaning}", SMALL, PALE)
 
 
 def grown(mask: Mask, by: int) -> Mask:

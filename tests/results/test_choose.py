@@ -125,7 +125,7 @@ def test_the_verdict_says_whether_the_best_beats_the_controls(choice: Choice) ->
 
 def test_over_pictures_ranks_are_averaged(choice: Choice) -> None:
     table = lines([choice, choice])
-    assert table["rank"].tolist()[:4] == [1, 2, 3, None] or pd.isna(table["rank"].iloc[3])
+    assert table["rank"].tolist() == [1, 2, 3, pd.NA] * 2
     found = over_pictures(table)
     assert found["candidate"].tolist() == ["right", "noise", "elsewhere", "constant"]
     assert found["first"].tolist() == [2, 0, 0, 0]
@@ -213,13 +213,15 @@ def test_a_folder_of_pictures_gets_a_sheet_each(tmp_path: Path, capsys: pytest.C
     folder = tmp_path / "mine"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for name in ("one.jpg", "two.png"):
+    for name in ("one.jpg", "two.png", "two.jpg"):
         Image.fromarray(rng.integers(0, 256, (150, 200, 3), dtype=np.uint8)).save(folder / name)
+    # Two pictures whose names differ by their ending alone do not overwrite each other's sheet.
     main(options(image=str(folder), layers="blocks.4 bn2", target="espresso", out=str(tmp_path / "out")))
     said = capsys.readouterr().out
     assert "one.jpg: " in said
     assert "mean_rank" in said
-    assert {file.name for file in (tmp_path / "out").iterdir()} == {"one.png", "two.png", "choices.csv"}
+    made = {file.name for file in (tmp_path / "out").iterdir()}
+    assert made == {"one.png", "two.png.png", "two.jpg.png", "choices.csv"}
     table = pd.read_csv(tmp_path / "out/choices.csv")
     assert {"grad_cam@blocks.4", "grad_cam@bn2"} < set(table["candidate"])
     assert table["control"].any()
@@ -227,6 +229,7 @@ def test_a_folder_of_pictures_gets_a_sheet_each(tmp_path: Path, capsys: pytest.C
 
 
 @pytest.mark.parametrize(("changes", "message"), [
+    ({"image": ""}, "image: found nothing; allowed: a picture, a folder of pictures, or a photograph's name"),
     ({"image": "cofee"}, "image: no file, folder or photograph is called 'cofee', did you mean 'coffee'?"),
     ({"metric": "road"}, "metric: no faithfulness metric is called 'road', did you mean "),
     ({"metric": "tied_pixels"}, "metric: found 'tied_pixels', which puts no maps in order by itself; allowed: "),

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.results.cell_maps import CellMaps, MethodMaps, named
+from pipeline.data.imagenet_classes import class_names
+from pipeline.results.cell_maps import CellMaps, MethodMaps
 from pipeline.results.gallery import IMAGES_SHOWN, METHODS_SHOWN, files, method_line, picture_line, sheets_of_all
 from pipeline.results.lettering import ELLIPSIS, number, shortened, width_of, wrapped
 from pipeline.results.overlay import AROUND_ZERO, OPAQUE, OUTSIDE, UNIT, blend, lay_over, scales
@@ -130,11 +131,12 @@ def test_a_file_keeps_white_paper_and_its_limit() -> None:
     rng = np.random.default_rng(0)
     pixels = np.full((200, 200, 3), 255, np.uint8)
     pixels[50:150, 50:150] = rng.integers(0, 256, (100, 100, 3))
-    png = encoded(pixels)
+    assert (np.asarray(Image.open(io.BytesIO(encoded(pixels)))) == pixels).all()
+    png = encoded(pixels, len(encoded(pixels)) - 1)  # too large for all colours
     back = np.asarray(Image.open(io.BytesIO(png)).convert("RGB"))
     assert back.shape == pixels.shape
     assert (back[:50] == 255).all()
-    assert png == encoded(pixels)
+    assert len(png) < len(encoded(pixels))
     assert len(encoded(pixels, len(png) - 1)) < len(png)
 
 
@@ -202,9 +204,9 @@ def test_a_wrong_prediction_is_noticed_and_objects_are_outlined(cell: CellMaps) 
 
 
 def test_what_an_imagenet_network_predicts_has_a_name() -> None:
-    assert named({285: "Egyptian cat"}, 1000)[540] == "drilling platform"
-    assert named({285: "my cat"}, 1000) == {285: "my cat"}
-    assert named({1: "goldfish"}, 2) == {1: "goldfish"}
+    assert class_names({285: "Egyptian cat"}, 1000)[540] == "drilling platform"
+    assert class_names({285: "my cat"}, 1000) == {285: "my cat"}
+    assert class_names({1: "goldfish"}, 2) == {1: "goldfish"}
 
 
 def test_all_methods_stand_on_as_few_sheets_as_hold_them(cell: CellMaps, tmp_path: Path) -> None:

@@ -32,8 +32,8 @@ class RoadSettings(Settings):
         noise: deviation of what is added to filled-in pixels, in normalised units.
     """
 
-    percents: Percents
-    noise: Annotated[float, Field(ge=0)]
+    percents: Percents = (20, 40, 60, 80)
+    noise: Annotated[float, Field(ge=0)] = 0.01
 
 
 @dataclass(frozen=True)

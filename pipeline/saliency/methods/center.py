@@ -15,7 +15,7 @@ from pipeline.saliency.method import Method, MethodSettings
 class Settings(MethodSettings):
     """``sigma`` is the Gaussian's standard deviation, as a part of the image's side."""
 
-    sigma: Positive
+    sigma: Positive = 0.25
 
 
 def explain(

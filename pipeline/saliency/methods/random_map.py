@@ -10,19 +10,15 @@ from collections.abc import Sequence
 import torch
 
 from pipeline.models.classifier import Classifier
-from pipeline.saliency.controls import cost, random_maps
-from pipeline.saliency.method import Method, MethodSettings
-
-
-class Settings(MethodSettings):
-    """There is nothing to choose."""
+from pipeline.saliency.controls import NoSettings, cost, random_maps
+from pipeline.saliency.method import Method
 
 
 def explain(
-    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: NoSettings, seeds: Sequence[int]
 ) -> torch.Tensor:
     """Return the maps, float32 (N, H, W), each from its row's seed."""
     return random_maps(seeds, images.shape[-1], images.device)
 
 
-METHOD = Method(Settings, explain, "unit", cost, control=True)
+METHOD = Method(NoSettings, explain, "unit", cost, control=True)

@@ -12,15 +12,11 @@ import torch.nn.functional as F
 
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.cams import scaled_map
-from pipeline.saliency.controls import cost
-from pipeline.saliency.method import Method, MethodSettings
+from pipeline.saliency.controls import NoSettings, cost
+from pipeline.saliency.method import Method
 
 GREY = (0.2125, 0.7154, 0.0721)
 """Luminance of red, green and blue (ITU-R BT.709), as in scikit-image."""
-
-
-class Settings(MethodSettings):
-    """There is nothing to choose."""
 
 
 def edges(pictures: torch.Tensor) -> torch.Tensor:
@@ -34,10 +30,10 @@ def edges(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def explain(
-    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: NoSettings, seeds: Sequence[int]
 ) -> torch.Tensor:
     """Return the maps, float32 (N, H, W) in [0, 1]; nothing is random."""
     return scaled_map(edges(images * model.std + model.mean))
 
 
-METHOD = Method(Settings, explain, "unit", cost, control=True)
+METHOD = Method(NoSettings, explain, "unit", cost, control=True)
