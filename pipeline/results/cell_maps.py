@@ -58,8 +58,8 @@ class CellMaps:
         return self.class_names.get(int(label), f"class {label}")
 
     def predicted(self, row: pd.Series) -> str:
-        """Return the class that is predicted in a row, and its probability."""
-        return f"{self.class_name(row['prediction'])} {100 * row['probability']:.0f} %"
+        """Return the probability of the class that is predicted in a row, and the class, whose name may be long."""
+        return f"{100 * row['probability']:.0f} % {self.class_name(row['prediction'])}"
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,10 @@ from pipeline.models.cam_layer import CamLayer
 from pipeline.models.classifier import Classifier
 from pipeline.models.network import Network, NetworkSettings
 from pipeline.models.ready import Ready, ready_model
-from pipeline.results.candidates import Candidate, affordable, at_layers, read_candidate
+from pipeline.results.candidates import Candidate, affordable, at_layers, controls, read_candidate
 from pipeline.results.choice_sheet import COLUMNS, choice_sheet
 from pipeline.results.choose import Choice, choose, lines, measure, over_pictures, verdict
-from pipeline.saliency.method import Cost, Method, MethodSettings
+from pipeline.saliency.method import METHODS, Cost, Method, MethodSettings
 from stages.choose import main
 from tests.metrics.faithfulness.world import small
 
@@ -166,6 +166,12 @@ def test_a_candidate_that_is_none_is_one_line(written: str, message: str) -> Non
     with pytest.raises(UserError) as caught:
         read_candidate(written)
     assert str(caught.value).startswith(message)
+
+
+def test_controls_need_nothing_of_params() -> None:
+    for name in controls():
+        METHODS[name].settings.model_validate({"images": "all"})
+    assert {"sobel", "random_map_7x7"} < set(controls())
 
 
 def test_dear_methods_wait_to_be_named() -> None:

@@ -199,7 +199,7 @@ def test_a_wrong_prediction_is_noticed_and_objects_are_outlined(cell: CellMaps) 
     first, second = picture_line(cell, cell.references.head(2), 32).panels
     assert (first.alarm, second.alarm) == (False, True)
     assert (first.outline is not None, second.outline is not None) == (True, False)
-    assert (first.words, second.words) == (("cat 90 %",), ("cat 90 %",))
+    assert (first.words, second.words) == (("90 % cat",), ("90 % cat",))
     assert cell.class_name(1) == "class 1"
 
 
