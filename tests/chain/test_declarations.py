@@ -24,6 +24,10 @@ pytestmark = pytest.mark.slow
 
 WATCH = """
 import json, os, runpy, sys, threading
+from pathlib import Path
+
+from warm import third_party
+
 root = os.getcwd() + os.sep
 read, keys, called = set(), set(), set()
 
@@ -40,21 +44,34 @@ def note(event, arguments):
 def count(frame, event, argument):
     called.add(frame.f_code.co_filename)  # and nothing is returned, so that lines are not traced
 
-sys.addaudithook(note)
-report, module, *sys.argv[1:] = sys.argv[1:]
-sys.argv[0] = module
-threading.settrace(count)
-sys.settrace(count)
-try:
-    runpy.run_module("stages." + module, run_name="__main__", alter_sys=True)
-finally:
-    sys.settrace(None)
-    own = (path for path in called if not path.startswith("<") and os.path.abspath(path).startswith(root))
-    code = {os.path.relpath(path, root) for path in own}
-    json.dump({"read": sorted(read), "keys": sorted(keys), "code": sorted(code)}, open(report, "w"))
+def watch(number, module, *arguments):
+    sys.addaudithook(note)
+    sys.argv = [module, *arguments]
+    threading.settrace(count)
+    sys.settrace(count)
+    try:
+        runpy.run_module("stages." + module, run_name="__main__", alter_sys=True)
+    finally:
+        sys.settrace(None)
+        own = (path for path in called if not path.startswith("<") and os.path.abspath(path).startswith(root))
+        code = {os.path.relpath(path, root) for path in own}
+        report = {"read": sorted(read), "keys": sorted(keys), "code": sorted(code)}
+        Path(f"report_{number}.json").write_text(json.dumps(report))
+
+# Others' packages are loaded once and for all; nothing of the project is, but what launches its stages.
+for module, name in third_party.imported(Path(root)):
+    third_party.load(module, name)
+for number, command in enumerate(json.loads(Path("commands.json").read_text())):
+    child = os.fork()
+    if child == 0:
+        watch(number, *command)
+        sys.stdout.flush()
+        os._exit(0)
+    if os.waitpid(child, 0)[1]:
+        sys.exit(f"{command} failed")
 """
 
-OWN = {"report.json", "watch.py", "params.yaml"}
+OWN = {"watch.py", "params.yaml"}
 
 
 @pytest.fixture(scope="module")
@@ -105,10 +122,12 @@ def module_name(path: str) -> str:
 
 def test_every_stage_declares_what_it_reads_and_runs(world: World) -> None:
     problems: list[str] = []
-    for stage in declared_stages(world):
-        module, *arguments = shlex.split(stage["cmd"].removeprefix("python -m stages."))
-        world.run(sys.executable, "watch.py", "report.json", module, *arguments)
-        report = json.loads((world.root / "report.json").read_text())
+    stages = list(declared_stages(world))
+    commands = [shlex.split(stage["cmd"].removeprefix("python -m stages.")) for stage in stages]
+    (world.root / "commands.json").write_text(json.dumps(commands))
+    world.run(sys.executable, "watch.py")
+    for number, (stage, (module, *_)) in enumerate(zip(stages, commands, strict=True)):
+        report = json.loads((world.root / f"report_{number}.json").read_text())
         fingerprint = next((file for file in stage["files"] if file.startswith("data/code/")), None)
         known = set() if fingerprint is None else set(json.loads((world.root / fingerprint).read_text()))
         # What a publisher gives is held by checksums and counts, and not watched.
