@@ -6,16 +6,20 @@ from pipeline.core import grid, params, tables
 from pipeline.core.files import METRICS, write_csv, write_json
 from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics import cose
+from pipeline.metrics.localisation.tables import read_entry
 from pipeline.models.training_metrics import read_training_metrics
-from pipeline.results import faithfulness_means
+from pipeline.results import faithfulness_means, localisation_means
 from pipeline.results.comparison import accuracies
 from pipeline.results.faithfulness_means import FAITHFULNESS_MEANS, summarize_faithfulness
 from pipeline.results.headline import headline, paper_table
+from pipeline.results.localisation_means import BOX_STUDY_MEANS, LOCALISATION_MEANS, summarize_localisation
 from pipeline.results.summary import COSE, TRANSFORM_MEANS, leftovers, mixed, summarize_grid, summary_file
 from stages.command import run
 
 FEW = ("average_drop", "average_gain", "insertion", "deletion", "road_combined")
-"""Metrics that people look at first."""
+"""Faithfulness metrics that people look at first."""
+FEW_OF_PLACE = ("energy_pointing_game", "mass_accuracy", "pixel_average_precision", "standard_pointing_game")
+"""Localisation metrics that people look at first."""
 
 
 def main() -> None:
@@ -32,6 +36,15 @@ def main() -> None:
     tables.write(FAITHFULNESS_MEANS, summary_file(FAITHFULNESS_MEANS), faithfulness)
     write_csv(METRICS / "faithfulness.csv", faithfulness)
     write_json(METRICS / "faithfulness.json", faithfulness_means.headline(faithfulness, FEW))
+    entry = read_entry().chosen
+    localisation, study = summarize_localisation(cells, methods, entry.metrics, plan, settings, seed)
+    for table, means, name in (
+        (LOCALISATION_MEANS, localisation, "localisation"),
+        (BOX_STUDY_MEANS, study, "box_study"),
+    ):
+        tables.write(table, summary_file(table), means)
+        write_csv(METRICS / f"{name}.csv", means)
+    write_json(METRICS / "localisation.json", localisation_means.headline(localisation, FEW_OF_PLACE))
     metrics = {(name, cell.dataset, cell.model): read_training_metrics(name) for name, cell in cells.items()}
     write_csv(METRICS / "accuracy.csv", accuracies(metrics, settings.confidence))
     write_csv(METRICS / "table1.csv", paper_table(results[COSE.name], methods))

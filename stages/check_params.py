@@ -15,9 +15,13 @@ from pipeline.core.params import PARAMS
 from pipeline.data.dataset import DATASETS
 from pipeline.data.plan_settings import PlanSettings, check_images_of, check_transforms
 from pipeline.metrics.cose import StatisticsSettings
+from pipeline.metrics.faithfulness.masking import MaskSettings
 from pipeline.metrics.faithfulness.metric import METRICS
 from pipeline.metrics.faithfulness.tables import ENTRY as FAITHFULNESS
 from pipeline.metrics.faithfulness.tables import FaithfulnessEntry
+from pipeline.metrics.localisation import tables as localisation
+from pipeline.metrics.localisation.metric import METRICS as LOCALISATION_METRICS
+from pipeline.metrics.localisation.tables import LocalisationEntry, LocalisationParams
 from pipeline.metrics.scores import SIMILARITY
 from pipeline.metrics.similarity import SimilaritySettings
 from pipeline.models.build import check_architecture, own_classes
@@ -37,6 +41,7 @@ SECTIONS: dict[str, Any] = {
     "saliency": dict[str, Any],
     "similarity": SimilaritySettings,
     "faithfulness": dict[str, Any],
+    "localisation": LocalisationParams,
     "statistics": StatisticsSettings,
 }
 """The top level of params.yaml."""
@@ -64,7 +69,7 @@ def main() -> None:
     _check_datasets()
     _check_models()
     _check_methods(plan)
-    _faithfulness()
+    _localisation(_faithfulness())
     cells = grid.cells()
     pairs: dict[tuple[str, str], str] = {}
     for name, cell in cells.items():
@@ -86,8 +91,13 @@ def _write_grid(cells: dict[str, CellSettings]) -> None:
     settings = {name: params.read(f"saliency.{name}", METHODS[name].settings) for name in grid.methods()}
     with whole(GRID) as draft:
         write_json(draft / SIMILARITY.relative_to(GRID), params.read("similarity", SimilaritySettings).model_dump())
-        entry = FaithfulnessEntry(seed=seed, metrics=_faithfulness())
+        faithfulness = _faithfulness()
+        entry = FaithfulnessEntry(seed=seed, metrics=faithfulness)
         write_json(draft / FAITHFULNESS.relative_to(GRID), entry.model_dump(mode="json"))
+        placed = LocalisationEntry(seed=seed, chosen=_localisation(faithfulness), masking={})
+        masking = {name: faithfulness[name] for name in placed.chosen.box_study}
+        placed = placed.model_copy(update={"masking": masking})
+        write_json(draft / localisation.ENTRY.relative_to(GRID), placed.model_dump(mode="json"))
         for cell, names in cells.items():
             train = _train_entry(seed, names.dataset, names.model)
             write_json(draft / train_entry_file(cell).relative_to(GRID), train.model_dump(mode="json"))
@@ -148,6 +158,23 @@ def _faithfulness() -> dict[str, dict[str, Any]]:
         name: params.read(f"faithfulness.{name}", METRICS.find(name, "faithfulness").settings).model_dump(mode="json")
         for name in params.names("faithfulness")
     }
+
+
+def _localisation(faithfulness: dict[str, dict[str, Any]]) -> LocalisationParams:
+    """Return what is measured of where maps lie, checked; ``faithfulness`` has the settings of the box study."""
+    chosen: LocalisationParams = params.read("localisation", LocalisationParams)
+    for name in chosen.metrics:
+        LOCALISATION_METRICS.find(name, "localisation.metrics")
+    masks = [name for name in faithfulness if issubclass(METRICS[name].settings, MaskSettings)]
+    for name in chosen.box_study:
+        if name not in masks:
+            raise unknown_name(f"{PARAMS}: localisation.box_study", "masking metric of faithfulness", name, masks)
+    for key in ("metrics", "box_study"):
+        names = getattr(chosen, key)
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice:
+            raise UserError(f"{PARAMS}: localisation.{key}: found {twice} twice; allowed: once")
+    return chosen
 
 
 def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:

@@ -9,10 +9,10 @@ from stages.command import run
 
 FOLDER = DATA / "code"
 DATASETS, METHODS = "pipeline.data.datasets", "pipeline.saliency.methods"
-FAITHFULNESS = "pipeline.metrics.faithfulness.metrics"
+FAITHFULNESS, LOCALISATION = "pipeline.metrics.faithfulness.metrics", "pipeline.metrics.localisation.metrics"
 
 STAGES: dict[str, dict[str, Literal["all", "one", "none"]]] = {
-    "check_params": {DATASETS: "all", METHODS: "all", FAITHFULNESS: "all"},
+    "check_params": {DATASETS: "all", METHODS: "all", FAITHFULNESS: "all", LOCALISATION: "all"},
     "prepare": {DATASETS: "one"},
     "train": {},
     "predict": {},
@@ -20,8 +20,10 @@ STAGES: dict[str, dict[str, Literal["all", "one", "none"]]] = {
     "score": {},
     "faithfulness_limits": {FAITHFULNESS: "all"},
     "faithfulness": {METHODS: "one", FAITHFULNESS: "all"},
+    "objects": {FAITHFULNESS: "all", LOCALISATION: "none"},
+    "localisation": {FAITHFULNESS: "all", LOCALISATION: "all"},
     "gallery": {},
-    "aggregate": {FAITHFULNESS: "none"},
+    "aggregate": {FAITHFULNESS: "none", LOCALISATION: "all"},
 }
 """Every stage, and which members it opens of each registry that its code can load.
 
