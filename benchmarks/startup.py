@@ -26,7 +26,8 @@ STAGES = {
     "fingerprint": (), "check_params": (), "prepare": ("--dataset", "x"), "train": ("--cell", "x"),
     "predict": ("--cell", "x", "--dataset", "x"), "explain": ("--cell", "x", "--method", "lime"),
     "score": ("--cell", "x", "--method", "lime"), "faithfulness_limits": ("--cell", "x"),
-    "faithfulness": ("--cell", "x", "--method", "lime"), "gallery": ("--cell", "x", "--dataset", "x"), "aggregate": (),
+    "faithfulness": ("--cell", "x", "--method", "lime"), "objects": ("--cell", "x", "--dataset", "x"),
+    "localisation": ("--cell", "x", "--method", "lime"), "gallery": ("--cell", "x", "--dataset", "x"), "aggregate": (),
 }  # fmt: skip
 COPIED = (
     "pipeline", "runner", "stages", "warm", "profiles", "dvc.yaml", "params.yaml", "requirements.lock", ".dvcignore",

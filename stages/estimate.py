@@ -14,6 +14,9 @@ from pipeline.core.device import device, threads
 from pipeline.core.profiles import use
 from pipeline.data.plan_settings import PlanSettings, check_transforms, rows_per_image
 from pipeline.metrics.faithfulness.metric import METRICS, limits_of, probes_of
+from pipeline.metrics.localisation import metric as localisation
+from pipeline.metrics.localisation.box_study import ALONE, OF_MAP
+from pipeline.metrics.localisation.tables import LocalisationParams
 from pipeline.models.build import build, resolved
 from pipeline.models.network import Network
 from pipeline.models.recipe import ModelSettings, read_recipe
@@ -89,7 +92,7 @@ def main(profile: str | None) -> None:
     pairs = sum(name not in cell.without for cell in cells.values() for name in methods)
     unit = "minutes" if pairs <= MOST_LINES else "hours"
     print(LINE.format("cell", "maps", "forwards", "gradients", "maps, MB", f"{unit} here", f"GPU {unit}"))
-    total, faithful, weights = Line(), Line(), 0
+    total, measuring, weights = Line(), Line(), 0
     measured: dict[tuple[str, int], Measured] = {}
     grouped: dict[str, Line] = {}
     for cell_name, cell in cells.items():
@@ -105,7 +108,7 @@ def main(profile: str | None) -> None:
             weights += of_model.written(recipe.head, CLASSES, len(plan.checkpoints), frozen)
         explaining = {name: method for name, method in methods.items() if name not in cell.without}
         images, per_image = plan.explained(cell.dataset), rows_per_image(plan, size, trained=recipe is not None)
-        faithful += _faithfulness(images, size, explaining, measured[cell.model, size])
+        measuring += _measuring(images, size, explaining, measured[cell.model, size])
         for name, line in _lines(images, per_image, explaining, measured[cell.model, size]):
             total += line
             if pairs <= MOST_LINES:
@@ -122,8 +125,8 @@ def main(profile: str | None) -> None:
         f"{unit.capitalize()} here are for explaining on {where}, one cell after the other: evaluations timed now on",
         f"fresh weights, taken as {SHARE:.0%} of the time. GPU {unit} are counted, not measured: the evaluations'",
         f"operations at an assumed {GPU_FLOPS / 1e12:g} TFLOP/s sustained in float32, and the same {SHARE:.0%}.",
-        f"Faithfulness asks for {faithful.forwards:,} forward passes more at most,",
-        f"{faithful.minutes / UNITS[unit]:,.1f} {unit}.",
+        f"Faithfulness and localisation ask for {measuring.forwards:,} forward passes more at most,",
+        f"{measuring.minutes / UNITS[unit]:,.1f} {unit}.",
         *_training(),
         "Predictions, scores and the start of every stage (a few seconds) come on top. LIME asks about repeated",
         "samples once and may take less.",
@@ -161,11 +164,16 @@ def _lines(images: int, per_image: int, methods: dict[str, Method], measured: Me
         )  # fmt: skip
 
 
-def _faithfulness(images: int, size: int, methods: dict[str, Method], measured: Measured) -> Line:
-    """Return what measuring the maps of a cell takes; explaining again is not counted."""
+def _measuring(images: int, size: int, methods: dict[str, Method], measured: Measured) -> Line:
+    """Return what measuring the maps of a cell takes, if all images have boxes; explaining again is not counted."""
     settings = {name: params.read(f"faithfulness.{name}", METRICS.find(name, "faithfulness").settings)
                 for name in params.names("faithfulness")}  # fmt: skip
     of_image, of_map = (sum(probe.forward(size) for probe in asked(settings)) for asked in (limits_of, probes_of))
+    chosen = params.read("localisation", LocalisationParams)
+    of_part = sum(probe.forward(size) for probe in probes_of({name: settings[name] for name in chosen.box_study}))
+    of_image += len(ALONE) * of_part
+    of_map += len(OF_MAP) * of_part
+    of_map += sum(localisation.METRICS.find(name, "localisation.metrics").forward for name in chosen.metrics)
     explained = [params.read(f"saliency.{name}", method.settings).images for name, method in methods.items()]
     maps = sum(images if count == "all" else min(images, count) for count in explained)
     forwards = images * of_image + maps * of_map

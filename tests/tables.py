@@ -10,16 +10,19 @@ import pandas as pd
 from pipeline.core.tables import Column, Table
 from pipeline.data.prepared import BOXES, IMAGES, PLAN, SPLITS
 from pipeline.metrics.faithfulness.tables import FAITHFULNESS, LIMITS
+from pipeline.metrics.localisation.tables import BOX_STUDY, FRAME_BOXES, LOCALISATION, OBJECTS
 from pipeline.metrics.scores import SCORES
 from pipeline.models.cell import ROWS
 from pipeline.results.faithfulness_means import FAITHFULNESS_MEANS
+from pipeline.results.localisation_means import BOX_STUDY_MEANS, LOCALISATION_MEANS
 from pipeline.results.summary import COSE, TRANSFORM_MEANS
 from pipeline.saliency.explanations import INDEX
 
 TABLES = {
     table.name: table
-    for table in (IMAGES, BOXES, SPLITS, PLAN, ROWS, INDEX, SCORES, FAITHFULNESS, LIMITS, COSE, TRANSFORM_MEANS,
-                  FAITHFULNESS_MEANS)
+    for table in (IMAGES, BOXES, SPLITS, PLAN, ROWS, INDEX, SCORES, FAITHFULNESS, LIMITS, OBJECTS, FRAME_BOXES,
+                  LOCALISATION, BOX_STUDY, COSE, TRANSFORM_MEANS, FAITHFULNESS_MEANS, LOCALISATION_MEANS,
+                  BOX_STUDY_MEANS)
 }  # fmt: skip
 COUNT = 4
 VALUES: dict[str, Callable[[int], Any]] = {

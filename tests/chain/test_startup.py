@@ -14,6 +14,8 @@ HEAVY = {
     "stages.aggregate": {"great_expectations", "torch", "torchvision", "timm", "sklearn", "lime", "saliency",
                          "pytorch_grad_cam"},
     "stages.faithfulness": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
+    "stages.objects": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
+    "stages.localisation": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
     "stages.gallery": {"great_expectations", "torch", "torchvision", "timm", "sklearn", "lime", "saliency",
                        "pytorch_grad_cam"},
     "stages.prepare": {"great_expectations", "torch", "torchvision", "timm", "lime", "saliency", "pytorch_grad_cam"},

@@ -53,12 +53,12 @@ ALL = [
     "fingerprint", "check_params", "prepare@pictures", f"train@{CELL}", f"predict@{CELL}",
     f"explain@{CELL}-grad_cam", f"explain@{CELL}-lime", f"score@{CELL}-grad_cam", f"score@{CELL}-lime",
     f"faithfulness_limits@{CELL}", f"faithfulness@{CELL}-grad_cam", f"faithfulness@{CELL}-lime", f"gallery@{CELL}",
-    "aggregate",
+    f"objects@{CELL}", f"localisation@{CELL}-grad_cam", f"localisation@{CELL}-lime", "aggregate",
 ]  # fmt: skip
 
 LIME = [
     "check_params", f"explain@{CELL}-lime", f"score@{CELL}-lime", f"faithfulness@{CELL}-lime", f"gallery@{CELL}",
-    "aggregate",
+    f"localisation@{CELL}-lime", "aggregate",
 ]  # fmt: skip
 """What another setting of LIME runs."""
 
@@ -137,6 +137,7 @@ def test_a_new_method_runs_its_own_cells_alone(world: World) -> None:
             f"explain@{new}",
             f"score@{new}",
             f"faithfulness@{new}",
+            f"localisation@{new}",
             f"gallery@{CELL}",
             "aggregate",
         ]
@@ -217,8 +218,8 @@ def test_params_of_a_fresh_copy_resolve(tmp_path: Path) -> None:
     stages = fresh.run("dvc", "stage", "list", "--name-only").stdout.split()
     params = fresh.params
     datasets, cells, methods = (len(params[section]) for section in ("datasets", "cells", "saliency"))
-    # Train, predict, limits, gallery; explain, score, faithfulness.
-    assert len(stages) == 2 + datasets + 4 * cells + 3 * cells * methods + 1
+    # Train, predict, limits, objects, gallery; explain, score, faithfulness, localisation.
+    assert len(stages) == 2 + datasets + 5 * cells + 4 * cells * methods + 1
 
 
 def test_the_graph_is_short_and_names_no_python_file() -> None:

@@ -54,6 +54,13 @@ CASES: list[tuple[str, Any, str]] = [
     ("datasets.my pictures", {}, "name 'my pictures'; allowed: at most 100 letters, digits and _"),
     ("models.my-model", {"architecture": "resnet18"}, "found the model name 'my-model'; allowed: at most 100 letters"),
     ("saliency.li-me", {}, "found the method name 'li-me'; allowed: at most 100 letters"),
+    ("localisation.metrics", ["box_acuracy"],
+     "localisation.metrics: no localisation metric is called 'box_acuracy', did you mean 'box_accuracy'?"),
+    ("localisation.metrics", ["pixel_f1", "pixel_f1"], "localisation.metrics: found pixel_f1 twice; allowed: once"),
+    ("localisation.box_study", ["road_morf"],
+     "localisation.box_study: no masking metric of faithfulness is called 'road_morf' (known: average_drop, "),
+    ("localisation.reading", "right", "localisation.reading: found 'right'; allowed: input should be 'corrected' or"),
+    ("localisation.tolerance", 0.0, "localisation.tolerance: found 0.0; allowed: input should be greater than 0"),
     ("training.digits", None, "training.digits: there is no such key"),
     ("cells.twice", {"dataset": "digits", "model": "resnet_mini"},
      "cells.twice: found digits and resnet_mini, as in cells.digits-resnet_mini; allowed: each pair once"),
@@ -85,6 +92,10 @@ def test_the_projects_own_params_are_good_and_laid_out_file_by_file(world: World
     files = grid_files(world)
     assert files.pop("score.json") == PARAMS["similarity"]
     assert files.pop("faithfulness.json") == {"seed": PARAMS["seed"], "metrics": PARAMS["faithfulness"]}
+    assert files.pop("localisation.json") == {
+        "seed": PARAMS["seed"], "chosen": PARAMS["localisation"],
+        "masking": {name: PARAMS["faithfulness"][name] for name in PARAMS["localisation"]["box_study"]},
+    }  # fmt: skip
     trained = {cell: files.pop(f"train/{cell}.json") for cell in PARAMS["cells"]}
     assert {cell: (entry["dataset"], entry["model"]) for cell, entry in trained.items()} == {
         cell: (entry["dataset"], entry["model"]) for cell, entry in PARAMS["cells"].items()

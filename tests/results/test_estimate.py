@@ -76,6 +76,7 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     params["cells"] = every_cell(params)
     params["cells"]["shapes-resnet_mini"]["without"] = {"grad_cam": "not asked for here"}
     params["faithfulness"] = {name: params["faithfulness"][name] for name in ("average_drop", "average_gain")}
+    params["localisation"] |= {"box_study": ["average_drop", "average_gain"]}
     world.set(params)
     before = {path for path in tmp_path.rglob("*") if "__pycache__" not in str(path)}
     lines = world.stage("estimate").stdout.splitlines()
@@ -104,9 +105,12 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     assert float(lines[8].split()[4]) == pytest.approx(sum(in_megabytes), abs=0.4)
     text = " ".join(lines[9:])
     assert "2 cells, 4 methods, 7 of a cell and a method together: 0.0 GB of maps" in text
-    # Both ask for the picture and the picture under its map, of every map of an unperturbed image.
-    reference_maps = 5 * params["plan"]["images"] + 2
-    assert f"Faithfulness asks for {2 * reference_maps} forward passes more at most, " in text
+    # Both ask for the picture and the picture under its map, of every map of an unperturbed image; the box study does
+    # so for three parts of a map, and for the boxes and what is beside them; and one metric asks about a cut-out.
+    images = params["plan"]["images"]
+    reference_maps = 5 * images + 2
+    forwards = (2 + 3 * 2 + 1) * reference_maps + 2 * 2 * 2 * images
+    assert f"Faithfulness and localisation ask for {forwards} forward passes more at most, " in text
     seen = params["datasets"]["shapes"]["images"] * params["training"]["shapes"]["epochs"]
     assert f"and {seen:,} to a network that learns (about three) (not counted: digits)" in text
     assert "not here" not in text

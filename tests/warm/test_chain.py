@@ -102,7 +102,8 @@ def test_warm_and_cold_are_the_same(world: World, monkeypatch: pytest.MonkeyPatc
     assert len(lines) == len(ran)
     assert {line[0] for line in lines} == {
         f"{name}.py" for name in ("fingerprint", "check_params", "prepare", "train", "predict", "explain", "score",
-                                  "faithfulness_limits", "faithfulness", "gallery", "aggregate")
+                                  "faithfulness_limits", "faithfulness", "objects", "localisation", "gallery",
+                                  "aggregate")
     }  # fmt: skip
     assert [line for line in lines if line[1] != "1" or not set(line[2:]) <= LATE] == []
 
