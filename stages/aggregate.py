@@ -6,7 +6,7 @@ from pipeline.core import grid, params, tables
 from pipeline.core.files import METRICS, write_csv, write_json
 from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics import cose
-from pipeline.metrics.localisation.tables import read_entry
+from pipeline.metrics.localisation.tables import read_chosen
 from pipeline.models.training_metrics import read_training_metrics
 from pipeline.results import faithfulness_means, localisation_means
 from pipeline.results.comparison import accuracies
@@ -36,8 +36,8 @@ def main() -> None:
     tables.write(FAITHFULNESS_MEANS, summary_file(FAITHFULNESS_MEANS), faithfulness)
     write_csv(METRICS / "faithfulness.csv", faithfulness)
     write_json(METRICS / "faithfulness.json", faithfulness_means.headline(faithfulness, FEW))
-    entry = read_entry().chosen
-    localisation, study = summarize_localisation(cells, methods, entry.metrics, plan, settings, seed)
+    chosen = read_chosen()
+    localisation, study = summarize_localisation(cells, methods, chosen.metrics, plan, settings, seed)
     for table, means, name in (
         (LOCALISATION_MEANS, localisation, "localisation"),
         (BOX_STUDY_MEANS, study, "box_study"),

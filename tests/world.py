@@ -42,10 +42,15 @@ def folder_of_pictures(root: Path, per_class: int, classes: tuple[str, ...] = ("
 
 
 class World:
-    """A folder with the project's code and its own params.yaml, outside the repository."""
+    """A folder with the project's code and its own params.yaml, outside the repository.
 
-    def __init__(self, root: Path) -> None:
-        self.root = root
+    Attributes:
+        root: the folder.
+        warm: whether `repro` starts stages from a preloaded interpreter, which ends a minute later by itself.
+    """
+
+    def __init__(self, root: Path, *, warm: bool = False) -> None:
+        self.root, self.warm = root, warm
         for name in COPIED:
             source = ROOT / name
             copy = shutil.copytree if source.is_dir() else shutil.copy
@@ -71,12 +76,13 @@ class World:
             section[last] = value
         self.set(params)
 
-    def run(self, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def run(self, *command: str, check: bool = True, **variables: str) -> subprocess.CompletedProcess[str]:
         """Run a command in the folder, with this interpreter's programs first in the path."""
         environment = os.environ | {
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "DVC_NO_ANALYTICS": "1",
             "PYTHONDONTWRITEBYTECODE": "1",
+            **variables,
         }
         done = subprocess.run(command, cwd=self.root, env=environment, capture_output=True, text=True)
         if check and done.returncode:
@@ -95,7 +101,8 @@ class World:
 
     def repro(self, *arguments: str, check: bool = True) -> list[str]:
         """Run `dvc repro` and return the stages that it ran."""
-        output = self.run("dvc", "repro", *arguments, check=check).stdout
+        variables = {"COSE_WARM": "1"} if self.warm else {}
+        output = self.run("dvc", "repro", *arguments, check=check, **variables).stdout
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
@@ -125,5 +132,6 @@ def small_params(world: World, pictures: Path) -> dict[str, Any]:
         "average_drop": {"masked": "picture"},
         "deletion_normalized": {"steps": 4, "fill": "black", "patches": 2, "search": "single"},
     }
+    params["localisation"]["box_study"] = ["average_drop"]
     params["plan"] |= {"images": 4, "images_of": {}, "first": {}, "magnitudes": 1, "checkpoints": [10, 50], "layers": 0}
     return params

@@ -71,13 +71,20 @@ for number, command in enumerate(json.loads(Path("commands.json").read_text())):
         sys.exit(f"{command} failed")
 """
 
+EDGES = ("xmin", "ymin", "xmax", "ymax")
 OWN = {"watch.py", "params.yaml"}
 
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     made = World(tmp_path_factory.mktemp("declarations"))
-    params = small_params(made, folder_of_pictures(made.root / "pictures", per_class=10))
+    pictures = folder_of_pictures(made.root / "pictures", per_class=10)
+    for picture in pictures.glob("*/*.*g"):
+        edges = "".join(f"<{edge}>{at}</{edge}>" for edge, at in zip(EDGES, (5, 4, 30, 25), strict=True))
+        box = f"<annotation><object><bndbox>{edges}</bndbox></object></annotation>"
+        picture.with_suffix(".xml").write_text(box)
+    params = small_params(made, pictures)
+    params["datasets"]["pictures"]["boxes"] = str(pictures)
     # A data set in archives, whose models start from others' weights and train a head alone, reads more.
     params["datasets"]["cifar10"] = {
         "loader": "cifar10", "source": "requirements.lock", "folder": "published", "image_size": 32,

@@ -24,7 +24,7 @@ CHAINED = ("cub200", "eurosat")
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    made = World(tmp_path_factory.mktemp("paper"))
+    made = World(tmp_path_factory.mktemp("paper"), warm=True)
     params = made.params
     params["datasets"] = {
         name: PAPER["datasets"][name]
@@ -52,12 +52,29 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 def test_every_dataset_runs_from_archive_to_number(world: World) -> None:
     ran = world.repro()
-    assert len(ran) == 2 + 5 + 2 * 7 + 1
+    assert len(ran) == 2 + 5 + 2 * 9 + 1
     table = pd.read_csv(world.root / "metrics/cose.csv")
     assert set(table["dataset"]) == set(CHAINED)
     accuracy = pd.read_csv(world.root / "metrics/accuracy.csv")
     assert set(accuracy["dataset"]) == set(CHAINED)
     assert accuracy["test_images"].gt(0).all()
+
+
+def test_boxes_and_masks_reach_the_numbers(world: World) -> None:
+    means = pd.read_csv(world.root / "metrics/localisation.csv").set_index(["dataset", "metric"])
+    wanted = world.params["localisation"]["metrics"]
+    birds, land = means.loc["cub200"], means.loc["eurosat"]
+    assert birds.index.tolist() == land.index.tolist() == wanted
+    assert birds["missing"].isna().all()
+    assert (birds["images"] + birds["undefined"] == 2).all()
+    assert set(land["missing"].dropna()) == {"no image has a box", "no image has a mask"}
+    assert land[land["missing"].isna()].index.tolist() == ["saliency_metric"]
+    study = pd.read_csv(world.root / "metrics/box_study.csv")
+    assert set(study["dataset"]) == {"cub200"}
+    assert study.groupby(["method", "part"], sort=False).size().to_dict() == {
+        ("box", "map"): 3, ("outside_box", "map"): 3, ("grad_cam", "map"): 3, ("grad_cam", "map_inside_box"): 3,
+        ("grad_cam", "map_outside_box"): 3,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHERS))

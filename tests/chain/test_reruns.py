@@ -18,7 +18,7 @@ HEAVY = {"train", "predict", "explain"}
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    made = World(tmp_path_factory.mktemp("reruns"))
+    made = World(tmp_path_factory.mktemp("reruns"), warm=True)
     made.set(small_params(made, folder_of_pictures(made.root / "pictures", per_class=10)))
     made.start_dvc()
     made.repro()

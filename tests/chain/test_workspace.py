@@ -42,7 +42,7 @@ def follow_contributing(world: World, heading: str) -> None:
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    made = World(tmp_path_factory.mktemp("workspace"))
+    made = World(tmp_path_factory.mktemp("workspace"), warm=True)
     made.set(small_params(made, folder_of_pictures(made.root / "pictures", per_class=12)))
     made.start_dvc()
     return made

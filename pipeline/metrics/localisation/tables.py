@@ -140,6 +140,11 @@ class Entry(NamedTuple):
     masking: dict[str, Settings]
 
 
+def read_chosen() -> LocalisationParams:
+    """Return what is measured; a file that does not fit is a `UserError`."""
+    return read_document(ENTRY, LocalisationEntry).chosen
+
+
 def read_entry() -> Entry:
     """Return what is measured and how; a file that does not fit is a `UserError`."""
     entry = read_document(ENTRY, LocalisationEntry)
