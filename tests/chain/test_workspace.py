@@ -150,7 +150,7 @@ def test_a_new_model_runs_its_own_cells_alone(world: World) -> None:
     ran = set(world.repro())
     own = {stage for stage in ran if "convnext_mini" in stage}
     assert ran - own == {"check_params", "aggregate"}
-    assert len(own) == 2 + 3 * 3 + 2
+    assert len(own) == 5 + 4 * 3
 
 
 def test_a_new_dataset_runs_its_own_cells_alone(world: World) -> None:
@@ -158,7 +158,7 @@ def test_a_new_dataset_runs_its_own_cells_alone(world: World) -> None:
     ran = set(world.repro())
     own = {stage for stage in ran if "stripes" in stage}
     assert ran - own == {"fingerprint", "check_params", "aggregate"}
-    assert len(own) == 1 + 2 + 3 * 3 + 2
+    assert len(own) == 1 + 5 + 4 * 3
     table = pd.read_csv(world.root / "metrics/table1.csv")
     assert table["cell"].tolist() == [CELL, "pictures-convnext_mini", "stripes-resnet_mini", "average"]
 
