@@ -54,4 +54,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    run(main, tables=True)
+    run(main)

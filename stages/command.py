@@ -12,7 +12,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.files import DATA, METRICS, remove_leftovers
 
 
-def run(stage: Callable[..., None], *names: str, tables: bool = False) -> None:
+def run(stage: Callable[..., None], *names: str) -> None:
     """Parse ``--name value`` for each name and call the stage with them.
 
     A `UserError` ends the process with its one line and exit code 1; set ``COSE_TRACEBACK=1`` to see where it came
@@ -21,7 +21,6 @@ def run(stage: Callable[..., None], *names: str, tables: bool = False) -> None:
     Args:
         stage: called with the values as keywords.
         names: of its arguments.
-        tables: whether it writes tables, whose suites take a while to import.
 
     Raises an auditing event ``cose.stage``: here a stage has started, and its own work begins.
     """
@@ -30,10 +29,6 @@ def run(stage: Callable[..., None], *names: str, tables: bool = False) -> None:
     for name in names:
         parser.add_argument(f"--{name}", required=True, help=f"name of the {name}, as in params.yaml")
     arguments = vars(parser.parse_args())
-    if tables:
-        from pipeline.core import suites
-
-        suites.prepare()
     remove_leftovers(DATA, METRICS)
     guarded(partial(stage, **arguments))
 

@@ -77,4 +77,4 @@ def _method(cell: str, method: str) -> batch.Method:
 
 
 if __name__ == "__main__":
-    run(main, "cell", "method", tables=True)
+    run(main, "cell", "method")

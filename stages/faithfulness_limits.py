@@ -22,4 +22,4 @@ def main(cell: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "cell", tables=True)
+    run(main, "cell")

@@ -60,4 +60,4 @@ def main(cell: str, method: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "cell", "method", tables=True)
+    run(main, "cell", "method")

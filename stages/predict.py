@@ -35,4 +35,4 @@ def main(cell: str, dataset: str) -> None:
 
 
 if __name__ == "__main__":
-    run(main, "cell", "dataset", tables=True)
+    run(main, "cell", "dataset")

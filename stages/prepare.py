@@ -47,4 +47,4 @@ def image_parts(collection: Collection) -> Iterator[pd.DataFrame]:
 
 
 if __name__ == "__main__":
-    run(main, "dataset", tables=True)
+    run(main, "dataset")

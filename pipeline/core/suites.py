@@ -1,13 +1,13 @@
 """Great Expectations suites for tables, and running them.
 
 The suites follow from the declarations (`pipeline.core.tables`). This is the only file that imports Great Expectations,
-which takes seconds; a stage has it imported in a thread while it computes (`prepare`).
+which takes seconds. It is imported when the first table is written and never in a thread beside a stage's own imports:
+packages that import each other in a circle then wait for each other, and Python ends one import with an error.
 """
 
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterator
 from functools import cache
 from typing import Any
@@ -20,11 +20,6 @@ from pipeline.core.tables import Column, Rule, Table
 os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read when Great Expectations is imported
 
 SAMPLES = 5
-
-
-def prepare() -> None:
-    """Begin to import Great Expectations in the background, for tables that will be written later."""
-    threading.Thread(target=_validator, name="great-expectations", daemon=True).start()
 
 
 def run_suite(table: Table, frame: pd.DataFrame, source: str) -> dict[str, int]:
@@ -107,16 +102,8 @@ class Validator:
         return batch.get_batch({"dataframe": frame}).validate(expectations, result_format=result_format)
 
 
-_made = threading.Lock()
-
-
-def _validator() -> Validator:
-    with _made:  # others wait while the first one is made
-        return _make_validator()
-
-
 @cache
-def _make_validator() -> Validator:
+def _validator() -> Validator:
     return Validator()
 
 
