@@ -13,7 +13,9 @@ from pipeline.saliency.method import METHODS
 
 SPEED = METRICS / "benchmark.csv"
 PROCESSES = METRICS / "benchmark_processes.csv"
+FAITHFULNESS = METRICS / "benchmark_faithfulness.csv"
 KEY = ["model", "image_size", "device", "threads", "scale"]
+FAITHFULNESS_KEY = KEY[:-1]
 PAGE = Path("docs/benchmarks.md")
 
 PAPER: dict[str, dict[str, Any]] = {
@@ -118,6 +120,26 @@ def processes_table(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def faithfulness_tables(table: pd.DataFrame) -> str:
+    """Return a table of families of faithfulness metrics for each model."""
+    lines = []
+    for (model, side, device, threads), group in table.groupby(FAITHFULNESS_KEY, sort=False):
+        lines += [
+            f"\n**{model} at {side} pixels**, {device}, {threads} threads: at best "
+            f"{_number(group['forward_ms'].iloc[0])} ms a forward pass\n",
+            "| family | forward passes a map | one by one, ms | ours, ms (fastest to slowest) | one by one ÷ ours "
+            "| floor, ms | efficiency | values differ at most |",
+            "|---|--:|--:|--:|--:|--:|--:|--:|",
+        ]  # fmt: skip
+        lines += [
+            f"| {line.family} | {line.forward} | {_number(line.one_by_one_ms)} | {_number(line.ms_per_map)} "
+            f"({_number(line.fastest)} to {_number(line.slowest)}) | {_number(line.ratio, '{:.1f}')} | "
+            f"{_number(line.floor_ms)} | {line.efficiency:.2f} | {_number(line.max_abs_diff, '{:.0e}')} |"
+            for line in group.itertuples()
+        ]
+    return "\n".join(lines)
+
+
 def write() -> None:
     """Put what was measured so far into the page."""
     text = PAGE.read_text()
@@ -127,6 +149,8 @@ def write() -> None:
         made |= {"speed": speed_tables(table), "paper": paper_table(table)}
     if PROCESSES.exists():
         made["processes"] = processes_table(pd.read_csv(PROCESSES))
+    if FAITHFULNESS.exists():
+        made["faithfulness"] = faithfulness_tables(pd.read_csv(FAITHFULNESS))
     for name, content in made.items():
         before, rest = text.split(f"<!-- {name} -->\n")
         text = f"{before}<!-- {name} -->\n{content}\n{rest[rest.index('<!-- end -->') :]}"

@@ -45,6 +45,21 @@ def test_a_small_measurement(world: World) -> None:
     assert "resnet50" not in page.split("<!-- speed -->")[1].split("<!-- end -->")[0]
 
 
+@pytest.mark.slow
+def test_a_small_measurement_of_faithfulness(world: World) -> None:
+    world.run(
+        sys.executable, "-m", "benchmarks.faithfulness", "--models", "resnet_mini", "--image-size", "32", "--images",
+        "2", "--few", "2", "--repeats", "1",
+    )  # fmt: skip
+    table = pd.read_csv(world.root / "metrics" / "benchmark_faithfulness.csv").set_index("family")
+    assert set(table.index) == {"masking", "insertion", "deletion", "ROAD", "infidelity"}
+    assert (table[["ms_per_map", "floor_ms", "efficiency"]] > 0).all(axis=None)
+    assert table["forward"].to_dict() == {"masking": 2, "insertion": 29, "deletion": 29, "ROAD": 9, "infidelity": 29}
+    assert (table["max_abs_diff"][["insertion", "deletion"]] < 1e-4).all(), "plain loops say the same"
+    page = (world.root / "docs" / "benchmarks.md").read_text()
+    assert "**resnet_mini at 32 pixels**" in page.split("<!-- faithfulness -->")[1].split("<!-- end -->")[0]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
