@@ -208,7 +208,8 @@ def test_data_docs(world: World) -> None:
     page = world.root / done.stdout.strip()
     assert page.exists()
     assert "unexpected" not in done.stderr
-    assert "data-prepared-pictures-plan" in page.read_text()
+    for table in ("data-prepared-pictures-plan", f"data-localisation-{CELL}-lime-localisation", "data-limits"):
+        assert table in page.read_text()
     assert len(list(page.parent.rglob("*data-prepared-pictures-plan*.html"))) >= 1
 
 
