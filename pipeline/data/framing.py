@@ -11,8 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from pipeline.data.decode import fit, open_image, resized
+from pipeline.data.geometry import Mask
 
-Mask = npt.NDArray[np.bool_]
 Boxes = npt.NDArray[np.int64]
 """Boxes in whole pixels, (..., 4) as left, top, right, bottom; the last pixels are right - 1 and bottom - 1."""
 Reading = Literal["corrected", "published"]

@@ -6,12 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
-from PIL import Image
 
 from pipeline.core.tables import read
-from pipeline.data.decode import fit, open_image
+from pipeline.data.framing import carry_mask
 from pipeline.data.geometry import Mask
 from pipeline.data.imagenet_classes import class_names
 from pipeline.data.pictures import Pictures
@@ -113,11 +111,8 @@ def read_cell_maps(cell: str, dataset: str, masks: int) -> CellMaps:
 def _objects(table: Path, images: list[int], network: Network) -> dict[int, Mask]:
     """Return the masks of those images that have one, brought to the network's size as the images are."""
     found = read(IMAGES, table, images).set_index("image")["mask"].dropna()
-    part, nearest = network.fitting[0], Image.Resampling.NEAREST
-    return {
-        int(image): np.asarray(fit(open_image(mask, str(table)), network.image_size, part, nearest)) > 0
-        for image, mask in found.items()
-    }
+    side, part = network.image_size, network.fitting[0]
+    return {int(image): carry_mask(mask, side, part, f"{table}: image {image}") for image, mask in found.items()}
 
 
 def read_method_maps(method: str, cell: CellMaps) -> MethodMaps:

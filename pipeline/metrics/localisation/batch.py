@@ -9,7 +9,8 @@ import numpy as np
 import numpy.typing as npt
 
 from pipeline.core.params import Positive, Settings
-from pipeline.data.framing import Boxes, Mask, Objects, Reading
+from pipeline.data.framing import Boxes, Objects, Reading
+from pipeline.data.geometry import Mask
 from pipeline.metrics.localisation.boxes import Floats, Maps, iou, largest_component_boxes, union, wrapped_union
 from pipeline.metrics.localisation.threshold_scan import STEPS, overlaps
 

@@ -9,7 +9,8 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.data.framing import Mask, Objects, Reading
+from pipeline.data.framing import Objects, Reading
+from pipeline.data.geometry import Mask
 from pipeline.metrics.localisation.boxes import Floats, union, wrapped_union
 from pipeline.saliency.map_file import Map
 

@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import ndimage
 
-from pipeline.data.framing import Boxes, Mask
+from pipeline.data.framing import Boxes
+from pipeline.data.geometry import Mask
 
 Floats = npt.NDArray[np.float64]
 Maps = npt.NDArray[Any]

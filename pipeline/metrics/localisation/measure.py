@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from torch.nn import functional as F
 
 from pipeline.core.params import Settings
 from pipeline.data.decode import Interpolation, Pixels
 from pipeline.data.framing import Reading
+from pipeline.metrics.faithfulness import batch as faithfulness
 from pipeline.metrics.faithfulness.measure import measure_rows, references
 from pipeline.metrics.localisation.batch import Batch, LocalisationSettings
 from pipeline.metrics.localisation.box_study import ALONE, OF_MAP, Part, box_pixels, part_of
@@ -141,9 +141,9 @@ def _scores(
     targets = rows["prediction"].to_numpy()
 
     def ask(model: Classifier, images: torch.Tensor, positions: Positions) -> torch.Tensor:
-        with torch.inference_mode():
-            probabilities = F.softmax(model(images), dim=1)
-        return probabilities[torch.arange(len(images)), torch.tensor(targets[positions]).to(images.device)].double()
+        of_rows = torch.tensor(targets[positions]).to(images.device)
+        asked = faithfulness.Batch(model, images, of_rows, None, [0] * len(images))
+        return asked.scores(1, lambda rows, _: images[rows])[:, 0]
 
     scores = np.zeros(len(rows))
     for positions, found in sweep(states, rows, cut, ask, at_once=1, what="look"):

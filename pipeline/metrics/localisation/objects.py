@@ -12,7 +12,8 @@ import pandas as pd
 from pipeline.core.errors import UserError
 from pipeline.core.tables import read
 from pipeline.data.decode import encode_png, open_image
-from pipeline.data.framing import Boxes, Mask, Objects, Reading, box_of, carry_boxes, carry_mask, together
+from pipeline.data.framing import Boxes, Objects, Reading, box_of, carry_boxes, carry_mask, together
+from pipeline.data.geometry import Mask
 from pipeline.data.prepared import BOXES, IMAGES, prepared_file
 from pipeline.metrics.localisation.tables import FRAME_BOXES, OBJECTS, table_file
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipeline.data.framing import Mask
+from pipeline.data.geometry import Mask
 from pipeline.metrics.localisation.boxes import Maps
 
 

@@ -183,6 +183,12 @@ def test_the_saliency_metric_asks_about_the_box_of_the_map(
     assert found["reason"].iloc[3] == FLAT
 
 
+def test_scores_that_are_no_numbers_are_refused(objects: FrameObjects, pictures: dict[int, np.ndarray]) -> None:
+    broken = linear(np.full((SIDE, SIDE), np.nan))
+    with pytest.raises(UserError, match=r"^the model gave a score that is no finite number; allowed: finite logits"):
+        measured(objects, pictures, np.random.default_rng(0).random((4, SIDE, SIDE)), broken, chosen("saliency_metric"))
+
+
 def test_a_cut_out_is_the_part_enlarged() -> None:
     picture = np.random.default_rng(0).integers(0, 255, (8, 8, 3)).astype(np.uint8)
     np.testing.assert_array_equal(cut_out(picture, [0, 0, 8, 8], "bilinear"), picture)

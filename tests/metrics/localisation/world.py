@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.framing import Boxes, Mask, Objects, box_of, together
+from pipeline.data.framing import Boxes, Objects, box_of, together
+from pipeline.data.geometry import Mask
 from pipeline.metrics.localisation.batch import Batch, LocalisationSettings
 from pipeline.metrics.localisation.metric import METRICS
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.data.framing import Mask
+from pipeline.data.geometry import Mask
 from pipeline.metrics.localisation.batch import TOLERANCE_SIDE, Batch, LocalisationSettings
 from pipeline.metrics.localisation.boxes import Floats
 from pipeline.metrics.localisation.metric import Metric
