@@ -178,11 +178,7 @@ def main() -> None:
 
 def write(table: pd.DataFrame) -> None:
     """Write the table, keeping the lines of models, sizes, machines and families that were not measured now."""
-    if FAITHFULNESS.exists():
-        old = pd.read_csv(FAITHFULNESS)
-        line = [*FAITHFULNESS_KEY, "family"]
-        measured = old[line].apply(tuple, axis=1).isin(set(table[line].apply(tuple, axis=1)))
-        table = pd.concat([old[~measured], table], ignore_index=True).sort_values(FAITHFULNESS_KEY, kind="stable")
+    table = report.merged(FAITHFULNESS, table, FAITHFULNESS_KEY, "family")
     write_csv(FAITHFULNESS, table)
     report.write()
 

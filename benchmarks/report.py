@@ -140,6 +140,23 @@ def faithfulness_tables(table: pd.DataFrame) -> str:
     return "\n".join(lines)
 
 
+def merged(file: Path, table: pd.DataFrame, key: list[str], what: str) -> pd.DataFrame:
+    """Return new lines with those of a file that were not measured now.
+
+    Args:
+        file: may be missing.
+        table: new lines.
+        key: columns that say on what they were measured.
+        what: the column that says what was.
+    """
+    if not file.exists():
+        return table
+    old = pd.read_csv(file)
+    line = [*key, what]
+    measured = old[line].apply(tuple, axis=1).isin(set(table[line].apply(tuple, axis=1)))
+    return pd.concat([old[~measured], table], ignore_index=True).sort_values(key, kind="stable")
+
+
 def write() -> None:
     """Put what was measured so far into the page."""
     text = PAGE.read_text()

@@ -270,11 +270,7 @@ def _show(lines: list[dict[str, Any]]) -> None:
 
 def write(table: pd.DataFrame) -> None:
     """Write the table, keeping the lines of models, sizes, machines and methods that were not measured now."""
-    if SPEED.exists():
-        old = pd.read_csv(SPEED)
-        line = [*KEY, "method"]
-        measured = old[line].apply(tuple, axis=1).isin(set(table[line].apply(tuple, axis=1)))
-        table = pd.concat([old[~measured], table], ignore_index=True).sort_values(KEY, kind="stable")
+    table = report.merged(SPEED, table, KEY, "method")
     write_csv(SPEED, table.reindex(columns=COLUMNS))
     report.write()
 

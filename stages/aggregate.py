@@ -8,7 +8,7 @@ from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics import cose
 from pipeline.metrics.localisation.tables import read_chosen
 from pipeline.models.training_metrics import read_training_metrics
-from pipeline.results import faithfulness_means, localisation_means
+from pipeline.results import means
 from pipeline.results.comparison import accuracies
 from pipeline.results.faithfulness_means import FAITHFULNESS_MEANS, summarize_faithfulness
 from pipeline.results.headline import headline, paper_table
@@ -33,18 +33,13 @@ def main() -> None:
     for table in (COSE, TRANSFORM_MEANS):
         write_csv(METRICS / f"{table.name}.csv", results[table.name])
     faithfulness = summarize_faithfulness(cells, methods, plan, settings, seed)
-    tables.write(FAITHFULNESS_MEANS, summary_file(FAITHFULNESS_MEANS), faithfulness)
-    write_csv(METRICS / "faithfulness.csv", faithfulness)
-    write_json(METRICS / "faithfulness.json", faithfulness_means.headline(faithfulness, FEW))
-    chosen = read_chosen()
-    localisation, study = summarize_localisation(cells, methods, chosen.metrics, plan, settings, seed)
-    for table, means, name in (
-        (LOCALISATION_MEANS, localisation, "localisation"),
-        (BOX_STUDY_MEANS, study, "box_study"),
-    ):
-        tables.write(table, summary_file(table), means)
-        write_csv(METRICS / f"{name}.csv", means)
-    write_json(METRICS / "localisation.json", localisation_means.headline(localisation, FEW_OF_PLACE))
+    localisation, study = summarize_localisation(cells, methods, read_chosen().metrics, plan, settings, seed)
+    measured = ((FAITHFULNESS_MEANS, faithfulness), (LOCALISATION_MEANS, localisation), (BOX_STUDY_MEANS, study))
+    tables.write_all([(table, summary_file(table), found) for table, found in measured])
+    for table, found in measured:
+        write_csv(METRICS / f"{table.name.removesuffix('_means')}.csv", found)
+    write_json(METRICS / "faithfulness.json", means.headline(faithfulness[faithfulness["at"].isna()], FEW))
+    write_json(METRICS / "localisation.json", means.headline(localisation, FEW_OF_PLACE))
     metrics = {(name, cell.dataset, cell.model): read_training_metrics(name) for name, cell in cells.items()}
     write_csv(METRICS / "accuracy.csv", accuracies(metrics, settings.confidence))
     write_csv(METRICS / "table1.csv", paper_table(results[COSE.name], methods))

@@ -94,9 +94,9 @@ def _write_grid(cells: dict[str, CellSettings]) -> None:
         faithfulness = _faithfulness()
         entry = FaithfulnessEntry(seed=seed, metrics=faithfulness)
         write_json(draft / FAITHFULNESS.relative_to(GRID), entry.model_dump(mode="json"))
-        placed = LocalisationEntry(seed=seed, chosen=_localisation(faithfulness), masking={})
-        masking = {name: faithfulness[name] for name in placed.chosen.box_study}
-        placed = placed.model_copy(update={"masking": masking})
+        chosen = _localisation(faithfulness)
+        masking = {name: faithfulness[name] for name in chosen.box_study}
+        placed = LocalisationEntry(seed=seed, chosen=chosen, masking=masking)
         write_json(draft / localisation.ENTRY.relative_to(GRID), placed.model_dump(mode="json"))
         for cell, names in cells.items():
             train = _train_entry(seed, names.dataset, names.model)

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from pipeline.core.errors import UserError
 from pipeline.core.grid import CellSettings
-from pipeline.core.tables import Column, Table, at_least, null_where, read
+from pipeline.core.tables import Column, Table, read
 from pipeline.data.plan_settings import PlanSettings
-from pipeline.metrics.cose import StatisticsSettings, interval, mean_of, resample
+from pipeline.metrics.cose import StatisticsSettings
 from pipeline.metrics.localisation.box_study import OF_MAP
 from pipeline.metrics.localisation.metric import METRICS
 from pipeline.metrics.localisation.tables import (
@@ -24,38 +21,27 @@ from pipeline.metrics.localisation.tables import (
     objects_folder,
     table_file,
 )
+from pipeline.results.means import (
+    CELL,
+    METHOD,
+    METRIC,
+    MISSING,
+    NOTHING,
+    NUMBERS,
+    RULES,
+    Floats,
+    Resamples,
+    means,
+    named,
+)
 from pipeline.saliency.explanations import read_about
-
-Floats = npt.NDArray[np.float64]
-
-_NAMES = (
-    Column("cell", "string", "name of the cell"),
-    Column("dataset", "string", "name of the data set"),
-    Column("model", "string", "name of the model"),
-)
-_METRIC = Column(
-    "metric",
-    "string",
-    "name of the metric; null where nothing is measured",
-    nullable=True,
-    pattern="[a-z][a-z0-9_]*",
-)
-_NUMBERS = (
-    Column("mean", "float64", "its number over the images; null where no image has a value", nullable=True),
-    Column("low", "float64", "lower end of its interval", nullable=True),
-    Column("high", "float64", "upper end of its interval", nullable=True),
-    Column("images", "int64", "images with a value", minimum=0),
-    Column("undefined", "int64", "images with ground truth and without a value", minimum=0),
-    Column("missing", "string", "why nothing is measured; null where something is", nullable=True),
-)
-_RULES = (at_least("high", "low"), null_where("mean", lambda table: table["images"] == 0, "images==0"))
 
 LOCALISATION_MEANS = Table(
     "localisation_means",
     "What every localisation metric says of a method on a cell, or why it is not measured.",
-    (*_NAMES, Column("method", "string", "name of the method"), _METRIC, *_NUMBERS),
+    (*CELL, METHOD, METRIC, *NUMBERS, MISSING),
     ("cell", "method", "metric"),
-    _RULES,
+    RULES,
     may_be_empty=True,
 )
 
@@ -64,42 +50,18 @@ BOX_STUDY_MEANS = Table(
     "Means of masking metrics over images, of boxes, of the rest and of maps cut to either; none for a cell without "
     "boxes.",
     (
-        *_NAMES,
+        *CELL,
         Column("method", "string", "name of the method; `box` or `outside_box` where these stand for a map"),
         Column("part", "string", "what of the map the picture is masked with", allowed=OF_MAP),
-        _METRIC,
-        *_NUMBERS[:-1],
+        METRIC,
+        *NUMBERS,
     ),
     ("cell", "method", "part", "metric"),
-    _RULES,
+    RULES,
     may_be_empty=True,
 )
-NOTHING: dict[str, Any] = {"metric": None, "mean": None, "low": None, "high": None, "images": 0, "undefined": 0}
-"""What a line says where nothing is measured."""
 NO_TRUTH = {"boxes": "no image has a box", "mask": "no image has a mask"}
 """Why a metric is not measured, by the ground truth that it needs."""
-
-
-@dataclass(frozen=True)
-class Resamples:
-    """How images are resampled for intervals.
-
-    Attributes:
-        weights: float64 (R, images), how often each image counts, in the order in which the images were drawn.
-        confidence: of an interval.
-        dataset: name of the data set, for messages.
-    """
-
-    weights: Floats
-    confidence: float
-    dataset: str
-
-    def check(self, turns: pd.Series, what: str) -> None:
-        """Refuse rows of a larger plan than that of params.yaml."""
-        images = self.weights.shape[1]
-        if len(turns) and turns.max() >= images:
-            raise UserError(f"{what} of {self.dataset}: found an image with turn {turns.max()}; allowed: less than "
-                            f"{images} (plan.images); `dvc repro` makes it again")  # fmt: skip
 
 
 def summarize_localisation(
@@ -126,14 +88,13 @@ def summarize_localisation(
     lines: list[dict[str, Any]] = []
     study: list[dict[str, Any]] = []
     for name, cell in cells.items():
-        names = {"cell": name, "dataset": cell.dataset, "model": cell.model}
-        weights = resample(plan.explained(cell.dataset), settings, seed, cell.dataset)
-        resamples = Resamples(weights, settings.confidence, cell.dataset)
+        of_cell, resamples = named(name, cell), Resamples.of(cell.dataset, plan, settings, seed)
         boxes = read(BOX_STUDY, table_file(objects_folder(name), BOX_STUDY))
         for part, rows in boxes.groupby("part", sort=False):
-            study += [names | {"method": part} | line for line in summarize_study(rows.assign(part="map"), resamples)]
+            own = of_cell | {"method": part}
+            study += [own | line for line in summarize_study(rows.assign(part="map"), resamples)]
         for method in methods:
-            own = names | {"method": method}
+            own = of_cell | {"method": method}
             folder = localisation_folder(name, method)
             reason = read_about(folder).left_out
             if reason is not None:
@@ -151,7 +112,7 @@ def summarize(measured: pd.DataFrame, metrics: Sequence[str], resamples: Resampl
     Args:
         measured: the table `LOCALISATION`.
         metrics: names of those wanted.
-        resamples: of the images; those of a data set are resampled as for COSE, so that differences can be paired.
+        resamples: of the images.
 
     Returns:
         One mapping per metric, with the columns of `LOCALISATION_MEANS` from there on.
@@ -171,10 +132,9 @@ def summarize(measured: pd.DataFrame, metrics: Sequence[str], resamples: Resampl
         undefined = int(rows["value"].isna().sum())  # one that is undefined has one line
         ones = np.ones((1, resamples.weights.shape[1]))
         number = float(over_images(name, rows, ones)[0])
-        low, high = interval(over_images(name, rows, resamples.weights), images - undefined, resamples.confidence)
-        mean = None if np.isnan(number) else number
-        lines.append({"metric": name, "mean": mean, "low": low, "high": high, "images": images - undefined,
-                      "undefined": undefined, "missing": None})  # fmt: skip
+        between = resamples.interval(over_images(name, rows, resamples.weights), images - undefined)
+        lines.append({"metric": name, "mean": None if np.isnan(number) else number, **between,
+                      "images": images - undefined, "undefined": undefined, "missing": None})  # fmt: skip
     return lines
 
 
@@ -213,20 +173,4 @@ def summarize_study(measured: pd.DataFrame, resamples: Resamples) -> list[dict[s
         UserError: the rows are of a larger plan.
     """
     resamples.check(measured["turn"], "box study")
-    lines = []
-    for (part, metric), rows in measured.groupby(["part", "metric"], sort=False):
-        values = rows["value"].to_numpy(dtype=np.float64, na_value=np.nan)
-        mean = mean_of(values, rows["turn"].to_numpy(), None, resamples.weights)
-        low, high = interval(mean.replicates, mean.images, resamples.confidence)
-        lines.append({"part": part, "metric": metric, "mean": mean.value, "low": low, "high": high,
-                      "images": mean.images, "undefined": mean.undefined})  # fmt: skip
-    return lines
-
-
-def headline(means: pd.DataFrame, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float | None]]]:
-    """Return a few numbers for `dvc metrics diff`: ``{metric: {method: {cell: number}}}``."""
-    nested: dict[str, dict[str, dict[str, float | None]]] = {}
-    for line in means[means["metric"].isin(metrics) & means["missing"].isna()].itertuples():
-        value = None if pd.isna(line.mean) else round(float(line.mean), 6)
-        nested.setdefault(line.metric, {}).setdefault(line.method, {})[line.cell] = value
-    return nested
+    return means(measured, ["part", "metric"], resamples)

@@ -16,10 +16,12 @@ from pipeline.core.tables import check, write
 from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics.cose import StatisticsSettings, resample
 from pipeline.metrics.faithfulness.tables import FAITHFULNESS, faithfulness_file, faithfulness_folder
-from pipeline.results.faithfulness_means import FAITHFULNESS_MEANS, headline, summarize, summarize_faithfulness
+from pipeline.results.faithfulness_means import FAITHFULNESS_MEANS, summarize, summarize_faithfulness
+from pipeline.results.means import Resamples, headline
 
 SETTINGS = StatisticsSettings(resamples=400, confidence=0.9)
 VALUES = [0.1, None, 0.4, 0.7]
+RESAMPLES = Resamples(resample(4, SETTINGS, 0, "photos"), 0.9, "photos")
 
 
 def measured() -> pd.DataFrame:
@@ -35,7 +37,7 @@ def measured() -> pd.DataFrame:
 
 
 def test_means_are_over_images_with_a_value() -> None:
-    road, at_20, deletion = summarize(measured(), 4, SETTINGS, 0, "photos")
+    road, at_20, deletion = summarize(measured(), RESAMPLES)
     assert (road["metric"], road["at"], road["images"], road["undefined"]) == ("road_combined", None, 3, 1)
     assert road["mean"] == pytest.approx(0.4)
     assert (at_20["at"], at_20["mean"], at_20["low"], at_20["high"]) == (20, 0.5, 0.5, 0.5)
@@ -48,13 +50,13 @@ def test_intervals_are_those_of_means_of_resampled_images() -> None:
     for counts in drawn:
         values = [value for value, count in zip(VALUES, counts, strict=True) for _ in range(count) if value is not None]
         means += [np.mean(values)] if values else []
-    road = summarize(measured(), 4, SETTINGS, 0, "photos")[0]
+    road = summarize(measured(), RESAMPLES)[0]
     assert (road["low"], road["high"]) == pytest.approx(np.quantile(means, [0.05, 0.95]).tolist())
 
 
 def test_rows_of_a_larger_plan_are_refused() -> None:
     with pytest.raises(UserError, match=r"^faithfulness of photos: found an image with turn 3; allowed: less than 3 "):
-        summarize(measured(), 3, SETTINGS, 0, "photos")
+        summarize(measured(), Resamples(RESAMPLES.weights[:, :3], 0.9, "photos"))
 
 
 def test_the_grid_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,6 +73,6 @@ def test_the_grid_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     check(FAITHFULNESS_MEANS, found, "here")
     assert found["method"].tolist() == ["grad_cam"] * 3 + ["lime"]
     assert found["missing"].tolist()[3] == "too slow"
-    assert headline(found, ["road_combined", "deletion"]) == {
+    assert headline(found[found["at"].isna()], ["road_combined", "deletion"]) == {
         "road_combined": {"grad_cam": {"photos-a": 0.4}}, "deletion": {"grad_cam": {"photos-a": None}},
     }  # fmt: skip

@@ -26,12 +26,11 @@ from pipeline.metrics.localisation.tables import (
 from pipeline.results.localisation_means import (
     BOX_STUDY_MEANS,
     LOCALISATION_MEANS,
-    Resamples,
-    headline,
     summarize,
     summarize_localisation,
     summarize_study,
 )
+from pipeline.results.means import Resamples, headline
 
 SETTINGS = StatisticsSettings(resamples=400, confidence=0.9)
 RESAMPLES = Resamples(resample(4, SETTINGS, 0, "birds"), 0.9, "birds")

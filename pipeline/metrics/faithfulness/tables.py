@@ -17,6 +17,14 @@ ENTRY = GRID / "faithfulness.json"
 """File with the section ``faithfulness`` of params.yaml and the seed; check_params writes it."""
 
 METRIC_NAME = Column("metric", "string", "name of the metric", pattern="[a-z][a-z0-9_]*")
+VALUE = (
+    Column("value", "float64", "the metric's value; null where it is undefined", nullable=True),
+    Column("reason", "string", "why it is undefined; null where it is not", nullable=True),
+)
+VALUE_OR_REASON = (
+    null_where("reason", lambda table: table["value"].notna(), "value.notnull()"),
+    present_where("reason", lambda table: table["value"].isna(), "value.isnull()"),
+)
 
 FAITHFULNESS = Table(
     "faithfulness",
@@ -33,14 +41,10 @@ FAITHFULNESS = Table(
             minimum=0,
             maximum=100,
         ),
-        Column("value", "float64", "the metric's value; null where it is undefined", nullable=True),
-        Column("reason", "string", "why it is undefined; null where it is not", nullable=True),
+        *VALUE,
     ),
     ("row", "metric", "at"),
-    (
-        null_where("reason", lambda table: table["value"].notna(), "value.notnull()"),
-        present_where("reason", lambda table: table["value"].isna(), "value.isnull()"),
-    ),
+    VALUE_OR_REASON,
 )
 
 LIMITS = Table(

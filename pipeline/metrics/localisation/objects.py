@@ -92,7 +92,6 @@ class FrameObjects:
 
     Attributes:
         has_boxes: whether any image came with a box.
-        has_masks: whether any image came with a mask.
     """
 
     def __init__(self, objects: pd.DataFrame, boxes: pd.DataFrame, side: int) -> None:
@@ -103,7 +102,7 @@ class FrameObjects:
         self._masks = dict(zip(present["image"].tolist(), present["mask"].tolist(), strict=True))
         edges = boxes[EDGES].to_numpy(np.int64)
         self._boxes = {int(image): edges[at] for image, at in boxes.groupby("image").indices.items()}
-        self.has_boxes, self.has_masks = any(self._boxed.values()), bool(self._masks)
+        self.has_boxes = any(self._boxed.values())
 
     @classmethod
     def read(cls, folder: Path, side: int) -> FrameObjects:

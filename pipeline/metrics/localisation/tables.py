@@ -9,10 +9,10 @@ from pipeline.core.documents import as_document, read_document
 from pipeline.core.files import DATA, GRID
 from pipeline.core.names import checked, checked_cell
 from pipeline.core.params import Settings, Strings
-from pipeline.core.tables import Column, Table, null_where, present_where
+from pipeline.core.tables import Column, Table
 from pipeline.data.prepared import ROW, TURN
 from pipeline.metrics.faithfulness.metric import METRICS as MASKING
-from pipeline.metrics.faithfulness.tables import METRIC_NAME
+from pipeline.metrics.faithfulness.tables import METRIC_NAME, VALUE, VALUE_OR_REASON
 from pipeline.metrics.localisation.batch import LocalisationSettings
 from pipeline.metrics.localisation.box_study import ALONE, OF_MAP
 
@@ -73,14 +73,10 @@ LOCALISATION = Table(
             nullable=True,
             minimum=0,
         ),
-        Column("value", "float64", "the metric of this map; null where it is undefined", nullable=True),
-        Column("reason", "string", "why there is no value; null where there is one", nullable=True),
+        *VALUE,
     ),
     ("row", "metric", "at"),
-    (
-        present_where("reason", lambda lines: lines["value"].isna(), "value.isnull()"),
-        null_where("reason", lambda lines: lines["value"].notna(), "value.notnull()"),
-    ),
+    VALUE_OR_REASON,
     may_be_empty=True,
 )
 
@@ -93,14 +89,10 @@ BOX_STUDY = Table(
         TURN,
         Column("part", "string", "what the picture is masked with", allowed=(*ALONE, *OF_MAP)),
         METRIC_NAME,
-        Column("value", "float64", "the metric's value; null where it is undefined", nullable=True),
-        Column("reason", "string", "why it is undefined; null where it is not", nullable=True),
+        *VALUE,
     ),
     ("row", "part", "metric"),
-    (
-        present_where("reason", lambda lines: lines["value"].isna(), "value.isnull()"),
-        null_where("reason", lambda lines: lines["value"].notna(), "value.notnull()"),
-    ),
+    VALUE_OR_REASON,
     may_be_empty=True,
 )
 
