@@ -14,6 +14,7 @@ of it for its outputs of ``cache: false``, is the last stage anyway. While a run
 from __future__ import annotations
 
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -42,6 +43,7 @@ class Collected:
         self.write, self.share = write, share
         self.waiting: dict[str, tuple[Lockfile, list[Stage]]] = {}
         self.due: dict[str, float] = {}
+        self.lock = threading.RLock()  # a signal's handler flushes in the main thread while another one writes
 
     def add(self, file: Lockfile, stages: list[Stage], **options: Any) -> None:
         """Take finished stages, and write them unless their file was written a moment ago."""
@@ -50,21 +52,26 @@ class Collected:
             self.flush(file.path)
             self.write(file, stages, **options)
             return
-        self.waiting.setdefault(file.path, (file, []))[1].extend(stages)
-        if time.monotonic() >= self.due.get(file.path, 0):
-            self.flush(file.path)
+        with self.lock:
+            self.waiting.setdefault(file.path, (file, []))[1].extend(stages)
+            if time.monotonic() >= self.due.get(file.path, 0):
+                self.flush(file.path)
 
     def flush(self, *paths: str) -> None:
         """Write what waits for some lock files, or for all of them."""
-        for path in paths or tuple(self.waiting):
-            if path in self.waiting:
-                file, stages = self.waiting[path]
-                with undisturbed(), locked(file.repo.lock):
-                    start = time.monotonic()
-                    self.write(file, stages)
-                    del self.waiting[path]
-                    end = time.monotonic()
-                    self.due[path] = end + (end - start) * (1 / self.share - 1)
+        with self.lock:
+            for path in paths or tuple(self.waiting):
+                if path in self.waiting:
+                    self._write(path)
+
+    def _write(self, path: str) -> None:
+        file, stages = self.waiting[path]
+        with undisturbed(), locked(file.repo.lock):
+            start = time.monotonic()
+            self.write(file, stages)
+            del self.waiting[path]
+            end = time.monotonic()
+        self.due[path] = end + (end - start) * (1 / self.share - 1)
 
 
 @contextmanager
@@ -108,8 +115,12 @@ def collected(share: float = SHARE) -> Iterator[None]:
 def undisturbed() -> Iterator[None]:
     """Put off Ctrl-C and SIGTERM until the end.
 
-    Not by a mask of signals, which holds for one thread alone: Python would still run the handlers here.
+    Not by a mask of signals, which holds for one thread alone: Python would still run the handlers here. In another
+    thread than the main one there is nothing to put off: handlers run in the main thread, which waits for the writing.
     """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
     came: list[int] = []
     before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in ENDING}
     try:
