@@ -26,8 +26,9 @@ Positions = npt.NDArray[np.int64]
 Evaluate = Callable[[Classifier, torch.Tensor, Positions], torch.Tensor]
 
 
-FIRST_BLOCK = 8
-"""Images in the first block of a state that every image has one row of; each block doubles what came before."""
+FIRST_BLOCK = 2
+"""Images in the first block of a state that every image has one row of; each block doubles what came before. Small,
+since dear methods explain two or three images, and what a block lacks is computed all the same."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def parts(rows: pd.DataFrame, size: int) -> Iterator[Part]:
     A network's last bits depend on the size of the batch, and on nothing else in it. So that more images or
     perturbations leave the maps of the rows that were there before as they are, a row's batch has a size that follows
     from its own image alone: rows of the trained model come in full batches, and those of the other states, of which an
-    image has one each, in blocks of images by their turn (0 to 7, 8 to 15, 16 to 31, 32 to 63, ...).
+    image has one each, in blocks of images by their turn (0 and 1, 2 and 3, 4 to 7, 8 to 15, ...).
 
     Args:
         rows: a table with the columns ``turn`` and ``state``.
@@ -65,7 +66,7 @@ def parts(rows: pd.DataFrame, size: int) -> Iterator[Part]:
     states, turns = rows["state"].to_numpy(dtype=object), rows["turn"].to_numpy()
     for state in dict.fromkeys(states.tolist()):
         of_state = np.flatnonzero(states == state)
-        # Turns below 8 have no bit beyond the third: block 0; 8 to 15 have four bits: block 1; and so on.
+        # Turns 0 and 1 have no bit beyond the first: block 0; 2 and 3 have two bits: block 1; 4 to 7 three; and so on.
         blocks = np.zeros(len(of_state), np.int64)
         if state != TRAINED:
             blocks = np.frexp(np.maximum(turns[of_state], FIRST_BLOCK - 1))[1] - (FIRST_BLOCK - 1).bit_length()

@@ -58,6 +58,17 @@ def test_more_images_leave_the_size_of_a_rows_batch(few: int, many: int) -> None
     assert {key: after[key] for key in before} == before
 
 
+@pytest.mark.parametrize("images", [1, 2, 3, 4, 5, 9, 17, 40])
+def test_filling_the_blocks_costs_at_most_as_much_again(images: int) -> None:
+    computed: Counter[str] = Counter()
+    for part in parts(rows(images), 8):
+        computed[part.state] += part.size
+    assert computed["random"] == computed["epoch_001"] <= max(2, 2 * (images - 1))
+    assert computed["trained"] < 3 * images + 8
+    if images in (2, 4):
+        assert computed["random"] == images
+
+
 @pytest.fixture(autouse=True)
 def all_memory() -> Any:
     forget_memory()
