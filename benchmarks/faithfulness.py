@@ -47,7 +47,7 @@ FAMILIES: dict[str, dict[str, dict[str, Any]]] = {
     "infidelity": {"infidelity": {"samples": 28, "noise": 0.1}},
 }
 """What is measured together, with settings for 224 pixels."""
-NEEDED = {"masking": 2, "insertion": STEPS + 1, "deletion": STEPS + 1, "ROAD": 1 + 2 * len(PERCENTS), "infidelity": 29}
+NEEDED = {"masking": 2, "insertion": STEPS + 1, "deletion": STEPS + 1, "ROAD": 2 * len(PERCENTS), "infidelity": 29}
 """Forward passes that the definitions ask for; we may make more."""
 CELLS = 14
 """Side of the maps before they are enlarged, as a class activation map has it."""

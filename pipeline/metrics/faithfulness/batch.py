@@ -9,6 +9,7 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 import torch
+from typing_extensions import override
 
 from pipeline.core.batches import batch_size, batches
 from pipeline.core.errors import UserError
@@ -102,6 +103,11 @@ class Batch:
         """Black, as the model gets it: (1, 3, 1, 1)."""
         return -self.model.mean / self.model.std
 
+    @cached_property
+    def unchanged(self) -> torch.Tensor:
+        """Score of each picture as it is, Y: float64 (B, 1)."""
+        return self.scores(1, lambda rows, _: self.images[rows])
+
     def rng(self, row: int, what: str) -> np.random.Generator:
         """Return the generator of what is drawn for a row."""
         return generator(self.seeds[row], what)
@@ -181,6 +187,19 @@ class Probe:
     def ask(self, batch: Batch) -> torch.Tensor:
         """Return the answers, float64 (B, width); NaN stands for what is undefined."""
         raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class Unchanged(Probe):
+    """Score of a picture as it is, Y. Most metrics compare with it, so it is asked for once and not with each."""
+
+    @override
+    def forward(self, side: int) -> int:
+        return 1
+
+    @override
+    def ask(self, batch: Batch) -> torch.Tensor:
+        return batch.unchanged
 
 
 Answer = npt.NDArray[np.float64]

@@ -12,7 +12,7 @@ from pydantic import Field
 from typing_extensions import override
 
 from pipeline.core.params import Settings
-from pipeline.metrics.faithfulness.batch import Answer, Batch, Probe
+from pipeline.metrics.faithfulness.batch import Answer, Batch, Probe, Unchanged
 from pipeline.metrics.faithfulness.metric import Reading, quotient
 from pipeline.saliency.masks import Masked, apply_masks
 
@@ -42,7 +42,7 @@ class CutSettings(MaskSettings):
 
 @dataclass(frozen=True)
 class UnderMask(Probe):
-    """Scores of a picture as it is, Y, and multiplied by a mask, O.
+    """Score of a picture multiplied by a mask, O.
 
     A mask of ones leaves the picture and so its score exactly as it is.
 
@@ -60,7 +60,7 @@ class UnderMask(Probe):
 
     @override
     def forward(self, side: int) -> int:
-        return 2
+        return 1
 
     @override
     def ask(self, batch: Batch) -> torch.Tensor:
@@ -73,28 +73,27 @@ class UnderMask(Probe):
             kept = torch.from_numpy((batch.maps < thresholds)[:, None])
             masks, empty = kept.to(batch.images), ~kept.flatten(1).any(dim=1)
         masked = apply_masks(batch.model, batch.images, masks[:, 0], self.masked)
-        both = torch.stack([batch.images, masked], dim=1)
-        scores = batch.scores(2, lambda rows, steps: both[rows, steps])
+        scores = batch.scores(1, lambda rows, _: masked[rows])
         # Equal pictures have equal scores, wherever they are in a batch.
         same = (masked == batch.images).flatten(1).all(dim=1)
-        scores[same, 1] = scores[same, 0]
-        scores[empty.to(scores.device), 1] = torch.nan
+        scores[same] = batch.unchanged[same]
+        scores[empty.to(scores.device)] = torch.nan
         return scores
 
 
 def with_map(settings: MaskSettings) -> tuple[Probe, ...]:
     """Ask with the map as the mask."""
-    return (UnderMask(settings.masked),)
+    return (Unchanged(), UnderMask(settings.masked))
 
 
 def with_inverse(settings: MaskSettings) -> tuple[Probe, ...]:
     """Ask with what the map leaves as the mask."""
-    return (UnderMask(settings.masked, "inverse"),)
+    return (Unchanged(), UnderMask(settings.masked, "inverse"))
 
 
 def with_cut(settings: CutSettings) -> tuple[Probe, ...]:
     """Ask without the pixels at a percentile of the map or above."""
-    return (UnderMask(settings.masked, "cut", settings.percentile),)
+    return (Unchanged(), UnderMask(settings.masked, "cut", settings.percentile))
 
 
 NOTHING_LEFT = "the percentile is the map's least value, so that cutting there would leave nothing of the picture"
@@ -103,36 +102,44 @@ CERTAIN = "the score of the picture is 1, so that it cannot rise"
 
 def change(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
     """Return O - Y."""
-    return _reading(answers[0][:, 1] - answers[0][:, 0], settings)
+    before, after = _scores(answers)
+    return _reading(after - before, settings)
 
 
 def drop(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
     """Return max(0, Y - O)."""
-    return _reading(np.maximum(answers[0][:, 0] - answers[0][:, 1], 0), settings)
+    before, after = _scores(answers)
+    return _reading(np.maximum(before - after, 0), settings)
 
 
 def increase(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
     """Return 1 where O > Y, else 0."""
-    before, after = answers[0].T
+    before, after = _scores(answers)
     return _reading(np.where(np.isnan(after), np.nan, after > before), settings)
 
 
 def relative_drop(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
     """Return 100 max(0, Y - O) / Y."""
-    before, after = answers[0].T
+    before, after = _scores(answers)
     return [Reading(100 * quotient(np.maximum(before - after, 0), before), "the score of the picture is 0")]
 
 
 def relative_gain(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
     """Return 100 max(0, O - Y) / (1 - Y)."""
-    before, after = answers[0].T
+    before, after = _scores(answers)
     return [Reading(100 * quotient(np.maximum(after - before, 0), 1 - before), CERTAIN)]
 
 
 def percent_increase(answers: Sequence[Answer], settings: Settings) -> list[Reading]:
     """Return 100 where O > Y, else 0."""
-    before, after = answers[0].T
-    return [Reading(100.0 * (after > before))]
+    before, after = _scores(answers)
+    return [Reading(100 * (after > before).astype(np.float64))]
+
+
+def _scores(answers: Sequence[Answer]) -> tuple[Answer, Answer]:
+    """Return Y and O of every row, each (N,)."""
+    before, after = (answer[:, 0] for answer in answers)
+    return before, after
 
 
 def _reading(values: Answer, settings: Settings) -> list[Reading]:

@@ -17,7 +17,7 @@ from pydantic import BeforeValidator, Field
 from typing_extensions import override
 
 from pipeline.core.params import Settings, as_tuple
-from pipeline.metrics.faithfulness.batch import Answer, Batch, Probe
+from pipeline.metrics.faithfulness.batch import Answer, Batch, Probe, Unchanged
 from pipeline.metrics.faithfulness.imputation import impute
 from pipeline.metrics.faithfulness.metric import Reading
 
@@ -38,7 +38,7 @@ class RoadSettings(Settings):
 
 @dataclass(frozen=True)
 class Removed(Probe):
-    """Scores of a picture as it is and after each percent of its pixels was removed.
+    """Scores of a picture after each percent of its pixels was removed.
 
     Attributes:
         first: the ``most`` or the ``least`` relevant pixels.
@@ -52,13 +52,12 @@ class Removed(Probe):
 
     @override
     def forward(self, side: int) -> int:
-        return 1 + len(self.percents)
+        return len(self.percents)
 
     @override
     def ask(self, batch: Batch) -> torch.Tensor:
         total = batch.side**2
-        counts = torch.tensor([0, *(round(total * percent / 100) for percent in self.percents)])
-        counts = counts.to(batch.images.device)
+        counts = torch.tensor([round(total * percent / 100) for percent in self.percents]).to(batch.images.device)
         # Both orders get the same noise, and their difference none of it.
         drawn = [batch.noise(row, "road", *batch.images.shape[1:]) for row in range(len(batch.images))]
         noise = self.noise * torch.stack(drawn)
@@ -75,18 +74,18 @@ class Removed(Probe):
 
 
 def most(settings: RoadSettings) -> tuple[Probe, ...]:
-    """Remove the most relevant pixels."""
-    return (Removed("most", settings.percents, settings.noise),)
+    """Compare with the picture as it is what is left without the most relevant pixels."""
+    return (Unchanged(), Removed("most", settings.percents, settings.noise))
 
 
 def least(settings: RoadSettings) -> tuple[Probe, ...]:
-    """Remove the least relevant pixels."""
-    return (Removed("least", settings.percents, settings.noise),)
+    """Compare with the picture as it is what is left without the least relevant pixels."""
+    return (Unchanged(), Removed("least", settings.percents, settings.noise))
 
 
 def both(settings: RoadSettings) -> tuple[Probe, ...]:
-    """Remove either."""
-    return (*most(settings), *least(settings))
+    """Compare what is left without either with each other."""
+    return (Removed("most", settings.percents, settings.noise), Removed("least", settings.percents, settings.noise))
 
 
 def readings(values: Answer, settings: RoadSettings) -> list[Reading]:
@@ -97,4 +96,5 @@ def readings(values: Answer, settings: RoadSettings) -> list[Reading]:
 
 def change(answers: Sequence[Answer], settings: RoadSettings) -> list[Reading]:
     """Return how far the score moves, O - Y."""
-    return readings(answers[0][:, 1:] - answers[0][:, :1], settings)
+    before, after = answers
+    return readings(after - before, settings)

@@ -9,7 +9,7 @@ from pipeline.metrics.faithfulness.road import RoadSettings, both, readings
 
 def read(answers: Sequence[Answer], settings: RoadSettings) -> list[Reading]:
     """Return (LeRF - MoRF) / 2."""
-    without_highest, without_lowest = (answer[:, 1:] for answer in answers)
+    without_highest, without_lowest = answers
     return readings((without_lowest - without_highest) / 2, settings)
 
 
