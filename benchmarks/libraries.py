@@ -1,4 +1,4 @@
-"""The seven methods as the libraries make them, one image at a time or as well as each library allows."""
+"""Methods as the libraries make them, one image at a time or as well as each library allows."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import matplotlib as mpl
@@ -14,7 +15,17 @@ import saliency.core as library
 import torch
 from lime.lime_image import LimeImageExplainer
 from matplotlib import pyplot as plt
-from pytorch_grad_cam import GradCAM, GradCAMPlusPlus
+from pytorch_grad_cam import (
+    AblationCAM,
+    EigenCAM,
+    EigenGradCAM,
+    GradCAM,
+    GradCAMPlusPlus,
+    LayerCAM,
+    ScoreCAM,
+    XGradCAM,
+)
+from pytorch_grad_cam.ablation_layer import AblationLayer, AblationLayerVit
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
 from skimage.segmentation import quickshift
 
@@ -62,12 +73,34 @@ def _last_axis(model: Classifier, row: Row) -> Maps:
     return model.normalize(row.pixels[None])[0].permute(1, 2, 0).cpu().numpy().astype(np.float64)
 
 
-def _cams(kind: type, model: Classifier, rows: list[Row]) -> Maps:
-    with kind(model=model, target_layers=[model.cam_layer], reshape_transform=model.grid) as explainer:
+CAMS: dict[str, type] = {
+    "grad_cam": GradCAM,
+    "grad_cam_plus_plus": GradCAMPlusPlus,
+    "x_grad_cam": XGradCAM,
+    "layer_cam": LayerCAM,
+    "eigen_cam": EigenCAM,
+    "eigen_grad_cam": EigenGradCAM,
+    "ablation_cam": AblationCAM,
+    "score_cam": ScoreCAM,
+}
+
+
+def _cams(name: str, model: Classifier, rows: list[Row], batch: int = 32) -> Maps:
+    layers: dict[str, Any] = {"target_layers": [model.cam_layer], "reshape_transform": model.grid}
+    if name == "ablation_cam":
+        tokens = model.cam.layout == "tokens"
+        layers["ablation_layer"] = AblationLayerVit() if tokens else AblationLayer()
+    with CAMS[name](model=model, **layers) as explainer:
+        explainer.batch_size = batch  # of those that ask for each channel; grad-cam's own is 32
         inputs = model.normalize(np.stack([row.pixels for row in rows]))
         # With frozen weights, which spares their gradients, something else has to ask for a backward pass.
         explainer.compute_input_gradient = not next(model.parameters()).requires_grad
-        return explainer(inputs, [ClassifierOutputTarget(row.target) for row in rows])
+        with contextlib.redirect_stderr(io.StringIO()):  # some draw progress bars
+            return explainer(inputs, [ClassifierOutputTarget(row.target) for row in rows])
+
+
+def _cam(name: str, model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
+    return _cams(name, model, [row])[0]
 
 
 def _integrated(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
@@ -131,8 +164,7 @@ def _grey(make: Callable[..., Maps], model: Classifier, row: Row, settings: Any,
 
 
 ONE: dict[str, Callable[[Classifier, Row, Any, int], Maps]] = {
-    "grad_cam": lambda model, row, settings, batch: _cams(GradCAM, model, [row])[0],
-    "grad_cam_plus_plus": lambda model, row, settings, batch: _cams(GradCAMPlusPlus, model, [row])[0],
+    **{name: partial(_cam, name) for name in CAMS},
     "integrated_gradients": lambda *arguments: _grey(_integrated, *arguments),
     "guided_ig": lambda *arguments: _grey(_guided, *arguments),
     "blur_ig": lambda *arguments: _grey(_blurred, *arguments),
@@ -170,9 +202,8 @@ def at_best(
     for state in dict.fromkeys(row.state for row in rows):
         model, own = load(state).requires_grad_(False), [row for row in rows if row.state == state]
         places = [place for place, row in enumerate(rows) if row.state == state]
-        if name in ("grad_cam", "grad_cam_plus_plus"):
-            kind = GradCAM if name == "grad_cam" else GradCAMPlusPlus
-            made = [one for at in range(0, len(own), batch) for one in _cams(kind, model, own[at : at + batch])]
+        if name in CAMS:
+            made = [one for at in range(0, len(own), batch) for one in _cams(name, model, own[at : at + batch], batch)]
         else:
             made = [ONE[name](model, row, settings, batch) for row in own]
         maps.update(zip(places, made, strict=True))
