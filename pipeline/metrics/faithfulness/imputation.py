@@ -17,6 +17,7 @@ frame of zeros one pixel wide: beyond the end of a line comes the frame, so each
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from itertools import pairwise
@@ -31,6 +32,12 @@ SPRING = 0.7
 SWEEPS = 3
 """Steps on the coarsest grid, before and after."""
 MOST_STEPS = 200
+TINY = 1e-37
+"""What is divided by at least."""
+
+_SOLVING = threading.Lock()
+"""Held by the thread that solves. So many small operations wait for Python's lock between them that two threads at once
+take as long as one after the other; meanwhile the other one had better run the network."""
 
 Operation = Callable[[], Any]
 
@@ -242,7 +249,7 @@ class _Solver:
             largest = torch.abs(self.towards, out=finest.work).amax(dim=(2, 3), keepdim=True)
             moved = (length.abs() * largest).amax(dim=(1, 2, 3))
             # Steps shrink about as a geometric series does, whose rest is known from two of its terms.
-            rest = moved if previous is None else _ratio(moved**2, (previous - moved).clamp(min=1e-9 * moved))
+            rest = moved if previous is None else moved * _ratio(moved, previous - moved)
             going = going & (rest > enough)
             previous = moved
             if not bool(going.any()):
@@ -256,7 +263,7 @@ def _dot(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 def _ratio(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
     """Return a / b, 0 where both are 0: a channel that is solved already does not move."""
-    return torch.where(b > 0, a / torch.where(b > 0, b, 1), 0)
+    return a / b.clamp(min=TINY)
 
 
 def impute(pictures: torch.Tensor, removed: torch.Tensor, tolerance: float = 5e-4) -> torch.Tensor:
@@ -278,6 +285,7 @@ def impute(pictures: torch.Tensor, removed: torch.Tensor, tolerance: float = 5e-
         raise ValueError("found a picture of which every pixel is removed; allowed: at least one that is left")
     # A core's cache holds one picture; a GPU wants many.
     together = 1 if pictures.device.type == "cpu" else len(pictures)
-    solver = _Solver(pictures[:together])
-    parts = zip(pictures.split(together), removed.split(together), strict=True)
-    return torch.cat([solver.solve(some, their, tolerance) for some, their in parts])
+    with _SOLVING:
+        solver = _Solver(pictures[:together])
+        parts = zip(pictures.split(together), removed.split(together), strict=True)
+        return torch.cat([solver.solve(some, their, tolerance) for some, their in parts])
