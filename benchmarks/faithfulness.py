@@ -148,7 +148,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=["efficientnet_lite0"], help="of params.yaml, or: "
                         + ", ".join(LARGE))  # fmt: skip
     parser.add_argument("--image-size", type=int, default=224)
-    parser.add_argument("--images", type=int, default=24, help="maps that are measured; with few, loading weighs")
+    parser.add_argument("--images", type=int, default=24, help="maps to measure; with few, loading dominates")
     parser.add_argument("--few", type=int, default=2, help="maps that are measured one by one")
     parser.add_argument("--repeats", type=int, default=2)
     arguments = parser.parse_args()

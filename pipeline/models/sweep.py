@@ -27,8 +27,8 @@ Evaluate = Callable[[Classifier, torch.Tensor, Positions], torch.Tensor]
 
 
 FIRST_BLOCK = 2
-"""Images in the first block of a state that every image has one row of; each block doubles what came before. Small,
-since dear methods explain two or three images, and what a block lacks is computed all the same."""
+"""Images in the first block of a state that every image has one row of; each block doubles what came before. It is
+small because expensive methods explain two or three images, and a block is computed in full whatever it lacks."""
 
 
 @dataclass(frozen=True)

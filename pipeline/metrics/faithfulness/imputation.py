@@ -10,9 +10,9 @@ and the sum of those weights is carried down. So the number of steps hardly depe
 removed. The weights are those of a binomial blur without its centre, so that every product with the matrix is four
 additions of shifted pictures.
 
-At these sizes, new memory and finding one's way in a tensor take longer than the arithmetic. So all room is made once
-for pictures of a shape, with the list of operations on it, which are then called again and again. Pictures lie in a
-frame of zeros one pixel wide: beyond the end of a line comes the frame, so each shift moves one long vector.
+At these sizes, allocating memory and slicing tensors take longer than the arithmetic. So all buffers are allocated once
+for pictures of a shape, together with the list of operations on them, which are then called again and again. Pictures
+lie in a frame of zeros one pixel wide: beyond the end of a row comes the frame, so a shift moves one long vector.
 """
 
 from __future__ import annotations
@@ -33,11 +33,11 @@ SWEEPS = 3
 """Steps on the coarsest grid, before and after."""
 MOST_STEPS = 200
 TINY = 1e-37
-"""What is divided by at least."""
+"""The least divisor."""
 
 _SOLVING = threading.Lock()
-"""Held by the thread that solves. So many small operations wait for Python's lock between them that two threads at once
-take as long as one after the other; meanwhile the other one had better run the network."""
+"""Held by the thread that solves. Two threads that solve at once take as long as one after the other, because they wait
+for Python's global lock between many small operations; meanwhile, another thread can run the network."""
 
 Operation = Callable[[], Any]
 
@@ -109,7 +109,7 @@ def _every_other(x: torch.Tensor, dim: int, start: int, count: int) -> torch.Ten
 
 
 class _Grid:
-    """Room for the system on one grid: ``diagonal * x - blur(x)`` is ``right`` where pixels are free.
+    """Buffers for the system on one grid: ``diagonal * x - blur(x)`` is ``right`` where pixels are free.
 
     Attributes:
         free: (N, 1, H + 2, W + 2), 1 where a pixel is to be found, 0 where it is known and in the frame.
@@ -120,11 +120,11 @@ class _Grid:
         kept: like ``free``, part of a value that such a step leaves.
         right: (N, C, H + 2, W + 2), what the system is solved for; on the finest grid, the residual.
         x: like ``right``, roughly the solution.
-        work, spare: like ``right``, room.
+        work, spare: like ``right``, for intermediate results.
     """
 
     def __init__(self, count: int, channels: int, height: int, width: int, like: torch.Tensor) -> None:
-        """Make room for grids of a size, the frame included."""
+        """Allocate the buffers of grids of this size, frame included."""
 
         def room(of: int) -> torch.Tensor:
             return like.new_zeros(count, of, height, width)
@@ -165,10 +165,10 @@ class _Grid:
 
 
 class _Solver:
-    """Room for pictures of a shape, and the operations on it."""
+    """Buffers for pictures of a shape, and the operations on them."""
 
     def __init__(self, like: torch.Tensor) -> None:
-        """Make room for as many pictures as these, (N, C, H, W)."""
+        """Allocate for as many pictures as these, (N, C, H, W)."""
         count, channels, height, width = (*like.shape[:2], *(size + 2 for size in like.shape[2:]))
         self.grids = [_Grid(count, channels, height, width, like)]
         while min(height, width) - 2 > COARSEST:

@@ -74,17 +74,17 @@ class Removed(Probe):
 
 
 def most(settings: RoadSettings) -> tuple[Probe, ...]:
-    """Compare with the picture as it is what is left without the most relevant pixels."""
+    """Ask for the picture as it is and without its most relevant pixels."""
     return (Unchanged(), Removed("most", settings.percents, settings.noise))
 
 
 def least(settings: RoadSettings) -> tuple[Probe, ...]:
-    """Compare with the picture as it is what is left without the least relevant pixels."""
+    """Ask for the picture as it is and without its least relevant pixels."""
     return (Unchanged(), Removed("least", settings.percents, settings.noise))
 
 
 def both(settings: RoadSettings) -> tuple[Probe, ...]:
-    """Compare what is left without either with each other."""
+    """Ask for the picture without its most and without its least relevant pixels."""
     return (Removed("most", settings.percents, settings.noise), Removed("least", settings.percents, settings.noise))
 
 

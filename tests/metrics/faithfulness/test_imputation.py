@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pytorch_grad_cam.metrics.road import NoisyLinearImputer
 from scipy.ndimage import gaussian_filter
 
-from pipeline.metrics.faithfulness.imputation import impute
+from pipeline.metrics.faithfulness.imputation import _Solver, impute
 
 
 def dense(picture: np.ndarray, removed: np.ndarray) -> np.ndarray:
@@ -79,6 +79,21 @@ def test_rows_and_channels_do_not_depend_on_each_other() -> None:
     for row in range(3):
         torch.testing.assert_close(impute(pictures[[row]], removed[[row]])[0], together[row], atol=1e-6, rtol=0)
     assert not together[1, 2].any()
+
+
+def test_pictures_solved_together_as_on_a_gpu_stop_each_by_itself() -> None:
+    rng = np.random.default_rng(1)
+    pictures = torch.tensor(rng.standard_normal((4, 3, 40, 33)), dtype=torch.float64)
+    pictures[2] *= 100
+    order = np.stack([gaussian_filter(rng.random((40, 33)), width) for width in (0.1, 1, 4, 8)])
+    ranks = order.reshape(4, -1).argsort(axis=1).argsort(axis=1).reshape(order.shape)
+    removed = torch.tensor(ranks < order[0].size * np.array([0.05, 0.4, 0.8, 0.95])[:, None, None])
+    for tolerance in (5e-4, 1e-10):  # the first picture is finished long before the last
+        together = _Solver(pictures).solve(pictures, removed, tolerance)
+        torch.testing.assert_close(together, impute(pictures, removed, tolerance), atol=1e-9, rtol=0)
+    again = _Solver(pictures)
+    again.solve(pictures.flip(0), removed.flip(0), 5e-4)  # room that was used before
+    torch.testing.assert_close(again.solve(pictures, removed, 1e-10), together, atol=1e-12, rtol=0)
 
 
 def test_nothing_removed_leaves_the_picture_and_everything_removed_has_no_answer() -> None:
