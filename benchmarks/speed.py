@@ -116,7 +116,7 @@ def measure(
             "floor_ms": medians["floor"],
         }  # fmt: skip
         if way == "ours":
-            stored = Maps(world.folder / "maps.npy", len(positions))
+            stored = Maps(world.folder / "maps.npy", ours.index, METHODS[name].values, world.side)
             size = (world.folder / "maps.npy").stat().st_size / len(positions)
             line |= {
                 "efficiency_kernel": medians["floor"] / medians["kernel"],
@@ -153,7 +153,7 @@ def measure_scores(world: World, repeats: int) -> list[dict[str, Any]]:
     with MapsWriter(path, "float16", count) as writer:
         for at in range(count):
             writer.write(np.array([at]), rng.random((1, side, side)) ** 2)
-    maps = Maps(path, count)
+    maps = Maps(path, writer.described().assign(row=range(count)), "unit", side)
     settings = SimilaritySettings(window=5, validity="whole")
     a, b = maps[0], maps[1]
     wide_a, wide_b = a.astype(float), b.astype(float)

@@ -74,11 +74,11 @@ def measure(name: str, cell: CellSettings, method: str) -> dict[str, Any]:
     statistics = params.read("statistics", StatisticsSettings)
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "maps.npy")
-        explain_rows(
+        index = explain_rows(
             load_states(known.network, model_folder(name)), rows, known.pictures, explain, values=chosen.values,
             storage="float32", at_once=chosen.cost(own).at_once, seed=seed, maps_path=path,
         )  # fmt: skip
-        exact = Maps(path, len(rows))
+        exact = Maps(path, index, chosen.values, known.network.image_size)
 
         def scored(maps: Sequence[npt.NDArray[Any]]) -> tuple[pd.DataFrame, list[float | None]]:
             scores = score_rows(rows, maps, chosen.values, known.network.image_size, similarity)

@@ -151,7 +151,7 @@ class Ours:
 
     def stage(self) -> None:
         """Do what the stage does, from pictures and weights on disk to maps on disk."""
-        explain_rows(
+        self.index = explain_rows(
             States(self.world.model, self.world.folder, self.world.side), self.table, self.world.pictures, self.explain,
             values=self.method.values, storage=self.method.stored_as, at_once=self.at_once, seed=SEED,
             maps_path=self.world.folder / "maps.npy",

@@ -21,22 +21,18 @@ from pipeline.metrics.faithfulness.tables import (
     limits_folder,
     read_entry,
 )
-from pipeline.metrics.map_pairs import explained
+from pipeline.metrics.map_pairs import read_maps
 from pipeline.models.cell import cell_folder, read_cell
 from pipeline.models.classifier import Classifier
 from pipeline.models.load import load_states
 from pipeline.models.trained import model_folder
 from pipeline.saliency.explanations import (
     ABOUT,
-    INDEX,
-    MAPS,
     explain_entry_file,
     explanations_folder,
-    index_file,
     read_about,
     read_explain_entry,
 )
-from pipeline.saliency.map_file import Maps
 from pipeline.saliency.method import METHODS
 from stages.command import run
 
@@ -51,12 +47,12 @@ def main(cell: str, method: str) -> None:
         draft.mkdir()
         if about.left_out is None:
             known = read_cell(cell_folder(cell))
-            rows = explained(known.rows, tables.read(INDEX, index_file(folder)))
+            rows, maps = read_maps(folder, known.rows, about.values, known.network.image_size)
             states = load_states(known.network, model_folder(cell))
             again = any("method" in METRICS[name].needs for name in entry.metrics)
             found = measure_rows(
-                entry.metrics, states, rows, known.pictures, Maps(folder / MAPS, len(rows)), values=about.values,
-                seed=entry.seed, method=_method(cell, method) if again else None,
+                entry.metrics, states, rows, known.pictures, maps, values=about.values, seed=entry.seed,
+                method=_method(cell, method) if again else None,
                 limits=tables.read(LIMITS, limits_file(limits_folder(cell))),
             )  # fmt: skip
             tables.write(FAITHFULNESS, faithfulness_file(draft), found)

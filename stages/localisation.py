@@ -15,12 +15,11 @@ from pipeline.metrics.localisation.tables import (
     read_entry,
     table_file,
 )
-from pipeline.metrics.map_pairs import explained
+from pipeline.metrics.map_pairs import read_maps
 from pipeline.models.cell import cell_folder, read_cell
 from pipeline.models.load import load_states
 from pipeline.models.trained import model_folder
-from pipeline.saliency.explanations import ABOUT, INDEX, MAPS, explanations_folder, index_file, read_about
-from pipeline.saliency.map_file import Maps
+from pipeline.saliency.explanations import ABOUT, explanations_folder, read_about
 from stages.command import run
 
 
@@ -35,7 +34,7 @@ def main(cell: str, method: str) -> None:
         if about.left_out is None:
             known = read_cell(cell_folder(cell))
             network = known.network
-            rows = explained(known.rows, tables.read(INDEX, index_file(folder)))
+            rows, maps = read_maps(folder, known.rows, about.values, network.image_size)
             objects = FrameObjects.read(objects_folder(cell), network.image_size)
             study = entry.masking if objects.has_boxes else {}
             states = None
@@ -43,7 +42,6 @@ def main(cell: str, method: str) -> None:
                 states = load_states(network, model_folder(cell))
                 here = ComputedBy.here(states.device, batch_size(network.image_size, states.device))
                 about = about.model_copy(update={"computed_by": about.computed_by | {"measure": here}})
-            maps = Maps(folder / MAPS, len(rows))
             found = measure_localisation(
                 entry.chosen, states, rows, known.pictures, maps, objects, values=about.values,
                 interpolation=network.fitting[1],

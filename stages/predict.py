@@ -3,7 +3,7 @@
 from pipeline.core import tables
 from pipeline.core.batches import batch_size
 from pipeline.core.computed_by import ComputedBy
-from pipeline.core.files import whole, write_json
+from pipeline.core.files import sha256, whole, write_json
 from pipeline.data import pictures
 from pipeline.data.prepared import IMAGES, PLAN, SPLITS, prepared_file
 from pipeline.models.cell import COMPUTED_BY, PICTURES, ROWS, CellComputedBy, cell_folder, rows_file
@@ -30,7 +30,9 @@ def main(cell: str, dataset: str) -> None:
             tables.write(ROWS, rows_file(draft), predict(states, rows, decoded))
         network.write(draft)
         computer = ComputedBy.here(states.device, batch_size(network.image_size, states.device))
-        said = CellComputedBy(train=read_states_file(weights).computed_by, predict=computer)
+        said = CellComputedBy(
+            train=read_states_file(weights).computed_by, predict=computer, pictures=sha256(draft / PICTURES)
+        )
         write_json(draft / COMPUTED_BY, said.model_dump())
 
 

@@ -3,12 +3,11 @@
 from pipeline.core import tables
 from pipeline.core.documents import read_document
 from pipeline.core.files import whole, write_json
-from pipeline.metrics.map_pairs import explained, score_rows
+from pipeline.metrics.map_pairs import read_maps, score_rows
 from pipeline.metrics.scores import SCORES, SIMILARITY, scores_file, scores_folder
 from pipeline.metrics.similarity import SimilaritySettings
 from pipeline.models.cell import cell_folder, read_rows
-from pipeline.saliency.explanations import ABOUT, INDEX, MAPS, explanations_folder, index_file, read_about
-from pipeline.saliency.map_file import Maps
+from pipeline.saliency.explanations import ABOUT, explanations_folder, read_about
 from stages.command import run
 
 
@@ -21,8 +20,8 @@ def main(cell: str, method: str) -> None:
         draft.mkdir()
         if about.left_out is None:
             rows, network = read_rows(cell_folder(cell))
-            rows = explained(rows, tables.read(INDEX, index_file(folder)))
-            scores = score_rows(rows, Maps(folder / MAPS, len(rows)), about.values, network.image_size, settings)
+            rows, maps = read_maps(folder, rows, about.values, network.image_size)
+            scores = score_rows(rows, maps, about.values, network.image_size, settings)
             tables.write(SCORES, scores_file(draft), scores)
         write_json(draft / ABOUT, about.model_dump())
 

@@ -53,6 +53,8 @@ def _values(table: Table, column: Column) -> list[Any]:
         return KINDS[column.name]
     if column.name == "metric":
         return [f"metric_{i}" for i in range(COUNT)]
+    if column.name == "digest":
+        return [f"{i:016x}" for i in range(COUNT)]
     if column.name == "reason":
         return REASONS
     if column.allowed is not None:

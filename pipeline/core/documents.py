@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import read_json
+from pipeline.core.files import DAMAGED, read_json
 from pipeline.core.params import Settings
 
 Document = TypeVar("Document", bound=Settings)
@@ -36,7 +36,7 @@ def as_document(content: Any, kind: type[Document], file: Path) -> Document:
         key = ".".join(str(part) for part in first["loc"])
         where = f"{file}: {key}" if key else str(file)
         if first["type"] == "missing":
-            raise UserError(f"{where}: missing; `dvc repro` makes it again") from None
-        raise UserError(
-            f"{where}: found {first['input']!r}; {first['msg'].lower()}; `dvc repro` makes it again"
-        ) from None
+            raise UserError(f"{where}: missing; {DAMAGED}") from None
+        found = repr(first["input"]) if len(repr(first["input"])) <= 80 else f"{repr(first['input'])[:80]}…"
+        said = first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{where}: found {found}; {said[:1].lower()}{said[1:]}; {DAMAGED}") from None

@@ -34,6 +34,8 @@ SCRATCH = ".tmp"
 """Suffix of a folder that is being written to."""
 
 
+DAMAGED = "it is damaged: `make verify` finds all that is, and `make verify REPAIR=1` mends it"
+"""What a reader says of a file that is not what was written."""
 FULL = (errno.ENOSPC, errno.EDQUOT)
 """Numbers of the errors of a disk without room."""
 
@@ -54,6 +56,17 @@ def sha256(path: Path) -> str:
     """Return the SHA-256 checksum of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def check_sha256(path: Path, expected: str) -> None:
+    """Raise a `UserError` for a file that is missing, or does not have the checksum it was written with."""
+    try:
+        found = sha256(path)
+    except FileNotFoundError:
+        raise missing(path) from None
+    if found != expected:
+        raise UserError(f"{path}: found a file with the SHA-256 {found[:16]}… where {expected[:16]}… was written; "
+                        f"{DAMAGED}")  # fmt: skip
 
 
 @contextmanager

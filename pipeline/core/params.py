@@ -38,6 +38,7 @@ Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 ImageSize = Annotated[int, Field(ge=16, le=1024, strict=True)]
 Channels = Annotated[tuple[float, float, float], BeforeValidator(as_tuple)]
 Percents = Annotated[tuple[Annotated[int, Field(ge=1, le=99)], ...], BeforeValidator(as_tuple)]
+Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Strings = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 

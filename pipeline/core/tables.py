@@ -8,8 +8,8 @@ undefined is null.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import missing, whole
+from pipeline.core.files import DAMAGED, missing, whole
 
 Kind = Literal["int64", "float64", "string", "bool", "binary"]
 ARROW: dict[str, pa.DataType] = {
@@ -33,8 +33,11 @@ ARROW: dict[str, pa.DataType] = {
 
 ROW_GROUP = 256
 """Rows written together; small, because a reader of some images unpacks the groups that they lie in."""
-WRITTEN: dict[str, Any] = {"compression": "zstd", "row_group_size": ROW_GROUP}
+WRITTEN: dict[str, Any] = {"compression": "zstd", "write_page_checksum": True}
 """How Parquet files are written."""
+COUNT = b"cose.rows"
+"""Key in a file's metadata of the number of rows that were written. Programs that write a changed copy of the file drop
+it, or keep it as it was: either is noticed."""
 
 
 @dataclass(frozen=True)
@@ -273,7 +276,23 @@ def write_all(files: Sequence[tuple[Table, Path, pd.DataFrame | Iterable[pd.Data
             if not isinstance(rows, pd.DataFrame):
                 _write_parts(table, stack.enter_context(whole(path)), rows, str(path))
         for path, arrow in checked:
-            pq.write_table(arrow, stack.enter_context(whole(path)), **WRITTEN)
+            with _writer(stack.enter_context(whole(path)), arrow.schema) as add:
+                add(arrow)
+
+
+@contextmanager
+def _writer(draft: Path, schema: pa.Schema) -> Iterator[Callable[[pa.Table], None]]:
+    """Open a Parquet file, yield what adds rows to it, and say at the end how many there are."""
+    rows = 0
+    with pq.ParquetWriter(draft, schema, **WRITTEN) as file:
+
+        def add(part: pa.Table) -> None:
+            nonlocal rows
+            file.write_table(part, row_group_size=ROW_GROUP)
+            rows += len(part)
+
+        yield add
+        file.add_key_value_metadata({COUNT: str(rows)})
 
 
 def _write_parts(table: Table, draft: Path, parts: Iterable[pd.DataFrame], source: str) -> None:
@@ -281,12 +300,12 @@ def _write_parts(table: Table, draft: Path, parts: Iterable[pd.DataFrame], sourc
     from pipeline.core.suites import run_suite
 
     keys, start = [table.schema.empty_table().select(list(table.key))], 0
-    with pq.ParquetWriter(draft, table.schema, compression=WRITTEN["compression"]) as writer:
+    with _writer(draft, table.schema) as add:
         for frame in parts:
             where = f"{source}, from row {start}" if start else source
             arrow = check(table, frame, where)
             run_suite(table, frame, where)
-            writer.write_table(arrow, row_group_size=WRITTEN["row_group_size"])
+            add(arrow)
             keys.append(arrow.select(list(table.key)))
             start += len(arrow)
     if not start:
@@ -306,35 +325,39 @@ def read(table: Table, path: Path, images: Sequence[int] | None = None) -> pd.Da
         The table; nullable numbers come as pandas' masked types, so that null and NaN stay apart.
 
     Raises:
-        UserError: the file is missing, is no Parquet file, or breaks the table's declaration.
+        UserError: the file is missing, is not a Parquet file, breaks the table's declaration, or is not as it was
+            written.
     """
     try:
         wanted = None if images is None else [("image", "in", [int(image) for image in images])]
-        arrow = pq.read_table(path, filters=wanted, partitioning=None)
+        with pq.ParquetFile(path) as file:
+            names, types, written = file.schema_arrow.names, file.schema_arrow.types, file.metadata
+        _check_names(table, names, str(path))
+        for column, kind in ((column, types[names.index(column.name)]) for column in table.columns):
+            if kind != ARROW[column.kind]:
+                raise _wrong_type(table, column, str(kind), str(path))
+        arrow = pq.read_table(path, filters=wanted, partitioning=None, page_checksum_verification=True)
     except FileNotFoundError:
         raise missing(path) from None
-    except (pa.ArrowInvalid, OSError) as error:
-        raise UserError(f"{path}: not a readable Parquet file ({' '.join(str(error).split())})") from None
-    _check_names(table, arrow.column_names, str(path))
-    for column in table.columns:
-        if not _SAME_KIND[column.kind](arrow[column.name].type):
-            raise _wrong_type(table, column, str(arrow[column.name].type), str(path))
-    arrow = arrow.select(table.schema.names).cast(pa.schema([(c.name, ARROW[c.kind]) for c in table.columns]))
+    except (pa.ArrowException, OSError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UserError(f"{path}: not a readable Parquet file ({reason}); {DAMAGED}") from None
+    arrow = arrow.select(table.schema.names)
     _check_values(table, arrow, str(path))
     frame = arrow.to_pandas(types_mapper=_MASKED.get, ignore_metadata=True)
     plain = {c.name: _PLAIN[c.kind] for c in table.columns if not c.nullable and c.kind in _PLAIN}
     frame = frame.astype(plain)
     _check_rules(table, frame, str(path))
+    _check_count(table, written, str(path))
     return frame
 
 
+def _check_count(table: Table, written: pq.FileMetaData, source: str) -> None:
+    said = (written.metadata or {}).get(COUNT, b"").decode(errors="replace")
+    if said != str(written.num_rows):
+        found = f"{written.num_rows} rows where {said} were written" if said else "a file that another program wrote"
+        raise UserError(f"{source}: table {table.name}: found {found}; {DAMAGED}")
+
+
 _MASKED = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), pa.bool_(): pd.BooleanDtype()}
-_SAME_KIND: dict[str, Callable[[Any], bool]] = {
-    "int64": pa.types.is_integer,
-    "float64": pa.types.is_floating,
-    "string": lambda kind: pa.types.is_string(kind) or pa.types.is_large_string(kind),
-    "bool": pa.types.is_boolean,
-    "binary": lambda kind: pa.types.is_binary(kind) or pa.types.is_large_binary(kind),
-}
-"""Other programs write the same values in wider or narrower types."""
 _PLAIN = {"int64": "int64", "float64": "float64", "bool": "bool"}

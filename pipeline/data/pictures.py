@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from pipeline.core.device import threads
 from pipeline.core.errors import UserError
-from pipeline.core.files import missing
+from pipeline.core.files import DAMAGED, check_sha256, missing
 from pipeline.core.parallel import in_order
 from pipeline.core.tables import read
 from pipeline.data.decode import Interpolation, Pixels, decode_images
@@ -76,7 +76,7 @@ def decode(
         found = read(IMAGES, table, chunk).set_index("image")["encoded"]
         absent = [image for image in chunk if image not in found.index]
         if absent:
-            raise UserError(f"{table}: there is no image {absent[0]}; `dvc repro` makes it again")
+            raise UserError(f"{table}: there is no image {absent[0]}; {DAMAGED}")
         return decode_images(found.loc[chunk], side, crop_fraction, str(table), interpolation)
 
     try:
@@ -96,16 +96,17 @@ def decode(
     return Pictures(file, wanted, side, start)
 
 
-def open_pictures(path: Path, images: Iterable[int], side: int) -> Pictures:
+def open_pictures(path: Path, images: Iterable[int], side: int, checksum: str) -> Pictures:
     """Open a file that `decode` wrote.
 
     Args:
         path: the file.
         images: the numbers of its images.
         side: of the pictures, in pixels.
+        checksum: SHA-256 of the file.
 
     Raises:
-        UserError: the file is missing, or is not an array of that many pictures of that size.
+        UserError: the file is missing, is not an array of that many pictures of that size, or not the one written.
     """
     wanted = sorted({int(image) for image in images})
     try:
@@ -117,12 +118,14 @@ def open_pictures(path: Path, images: Iterable[int], side: int) -> Pictures:
     except FileNotFoundError:
         raise missing(path) from None
     except (ValueError, OSError) as error:
-        raise UserError(f"{path}: not a readable array of pictures ({' '.join(str(error).split())})") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not a readable array of pictures ({reason}); {DAMAGED}") from None
     expected = (len(wanted), side, side, 3)
     size = path.stat().st_size - file.tell()
     if shape != expected or fortran or kind != np.uint8 or size != int(np.prod(expected)):
         raise UserError(f"{path}: found an array of {kind} of shape {shape} in {size} bytes; allowed: uint8 of shape "
-                        f"{expected}; `dvc repro` makes it again")  # fmt: skip
+                        f"{expected}; {DAMAGED}")  # fmt: skip
+    check_sha256(path, checksum)
     return Pictures(file, wanted, side, file.tell())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -11,20 +12,43 @@ import pandas as pd
 from tqdm import tqdm
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import DAMAGED
+from pipeline.core.tables import read
 from pipeline.data.geometry import Validity, carry_back
 from pipeline.metrics.similarity import Reference, SimilaritySettings, spearman, ssim
-from pipeline.saliency.map_file import Values, enlarge
+from pipeline.saliency.explanations import INDEX, MAPS, index_file
+from pipeline.saliency.map_file import Maps, Values, enlarge
 
 Scores = tuple[int, float | None, float | None]
 """Valid pixels, SSIM, Spearman's rank correlation."""
 
 
-def explained(rows: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
+def read_maps(folder: Path, rows: pd.DataFrame, values: Values, side: int) -> tuple[pd.DataFrame, Maps]:
+    """Open a method's maps of a cell.
+
+    Args:
+        folder: of the maps and their index.
+        rows: the table ``rows`` of the cell.
+        values: what kind of values the maps have.
+        side: of the images, in pixels.
+
+    Returns:
+        The rows that there are maps of, see `explained`, and the maps in the same order.
+
+    Raises:
+        UserError: something is missing, damaged, or of other rows than the cell's.
+    """
+    index = read(INDEX, index_file(folder))
+    return explained(rows, index, index_file(folder)), Maps(folder / MAPS, index, values, side)
+
+
+def explained(rows: pd.DataFrame, index: pd.DataFrame, source: Path) -> pd.DataFrame:
     """Return the rows of a cell that there are maps of: a method may explain fewer images than the plan has.
 
     Args:
         rows: the table ``rows`` of the cell.
         index: the table ``index`` of a method's maps.
+        source: its file, for messages.
 
     Raises:
         UserError: they are not all rows of the images drawn first, or a map explains another class or state than the
@@ -33,12 +57,12 @@ def explained(rows: pd.DataFrame, index: pd.DataFrame) -> pd.DataFrame:
     turns = rows["turn"][rows["row"].isin(index["row"])]
     chosen = rows[rows["turn"] <= turns.max()].reset_index(drop=True)
     if not np.array_equal(chosen["row"], index["row"]):
-        raise UserError(f"table index: found {len(index)} rows that are not the cell's {len(chosen)} of the images "
-                        "first drawn; `dvc repro` makes them again")  # fmt: skip
+        raise UserError(f"{source}: found {len(index)} rows that are not the cell's {len(chosen)} of the images "
+                        f"first drawn; {DAMAGED}")  # fmt: skip
     other = (index["target"] != chosen["prediction"]) | (index["state"] != chosen["state"])
     if other.any():
-        raise UserError(f"table index, row {index['row'][other.idxmax()]}: the map explains another class or state "
-                        "than was predicted; `dvc repro` makes it again")  # fmt: skip
+        raise UserError(f"{source}, row {index['row'][other.idxmax()]}: the map explains another class or state "
+                        f"than was predicted; {DAMAGED}")  # fmt: skip
     return chosen
 
 

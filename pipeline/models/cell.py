@@ -15,7 +15,7 @@ from pipeline.core.computed_by import ComputedBy
 from pipeline.core.documents import read_document
 from pipeline.core.files import DATA
 from pipeline.core.names import checked_cell
-from pipeline.core.params import Settings
+from pipeline.core.params import Settings, Sha256
 from pipeline.core.tables import Column, Table, read
 from pipeline.data.pictures import Pictures, open_pictures
 from pipeline.data.prepared import PERTURBATION, PERTURBATION_RULES, REFERENCE, REFERENCE_RULES, ROW, TURN
@@ -58,15 +58,17 @@ def rows_file(folder: Path) -> Path:
 
 
 class CellComputedBy(Settings):
-    """What computed a cell.
+    """What computed a cell, and of what.
 
     Attributes:
         train: what trained the model; None for weights of the user's.
         predict: what made the predictions.
+        pictures: SHA-256 of the file of pictures.
     """
 
     train: ComputedBy | None
     predict: ComputedBy
+    pictures: Sha256
 
 
 @dataclass(frozen=True)
@@ -94,8 +96,9 @@ def read_rows(folder: Path) -> tuple[pd.DataFrame, Network]:
 def read_cell(folder: Path) -> Cell:
     """Read a cell; what is missing or does not fit is a `UserError`."""
     rows, network = read_rows(folder)
-    pictures = open_pictures(folder / PICTURES, rows["image"], network.image_size)
-    return Cell(rows, pictures, network, read_document(folder / COMPUTED_BY, CellComputedBy))
+    computed_by = read_document(folder / COMPUTED_BY, CellComputedBy)
+    pictures = open_pictures(folder / PICTURES, rows["image"], network.image_size, computed_by.pictures)
+    return Cell(rows, pictures, network, computed_by)
 
 
 def first_images(rows: pd.DataFrame, images: int | str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from pipeline.models.network import Network
 from pipeline.models.randomised import randomised
 from pipeline.models.recipe import FileWeights, ModelSettings, TrainingSettings
 from pipeline.models.state_names import RANDOM, TRAINED, checkpoint_epochs, state_name, top_state
-from pipeline.models.trained import BACKBONE, STATES, StatesFile, save_state, state_file
+from pipeline.models.trained import BACKBONE, STATES, StatesFile, save_state, state_checksums, state_file
 from pipeline.models.training import CURVE, train
 from pipeline.models.weights import load_own, load_pretrained, load_whole
 
@@ -61,7 +61,9 @@ def obtain_states(
         kept = {percent: state for percent, state in kept.items() if state in own}
         curve = pd.DataFrame(columns=CURVE)
     checkpoints = {str(percent): state for percent, state in kept.items()}
-    said = StatesFile(checkpoints=checkpoints, weights_from=origin, computed_by=computer)
+    said = StatesFile(
+        checkpoints=checkpoints, weights_from=origin, computed_by=computer, sha256=state_checksums(folder)
+    )
     write_json(folder / STATES, said.model_dump())
     return classifier, curve
 
@@ -98,7 +100,9 @@ def take_as_it_is(
     for depth, names in enumerate(randomised(classifier.network, layers, settings.architecture), 1):
         states[str(depth)] = top_state(depth)
         save_state(random, state_file(folder, top_state(depth)), names)
-    said = StatesFile(checkpoints={}, layers=states, weights_from={TRAINED: origin}, computed_by=None)
+    said = StatesFile(
+        checkpoints={}, layers=states, weights_from={TRAINED: origin}, computed_by=None, sha256=state_checksums(folder)
+    )
     write_json(folder / STATES, said.model_dump())
     return classifier.to(device())
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import threading
 import weakref
+from collections.abc import Mapping
 from pathlib import Path
 
 from pipeline.models.classifier import Classifier
@@ -19,15 +20,18 @@ class States:
     of its own, whose hooks are its own, on weights that all threads share.
     """
 
-    def __init__(self, model: Classifier, weights: Path, image_size: int) -> None:
+    def __init__(
+        self, model: Classifier, weights: Path, image_size: int, checksums: Mapping[str, str] | None = None
+    ) -> None:
         """Prepare a model.
 
         Args:
             model: on its device, in evaluation mode; its own weights do not matter.
             weights: folder with one safetensors file per state.
             image_size: side of its input in pixels.
+            checksums: of the files, see `pipeline.models.trained.load_state`.
         """
-        self._model, self._weights = model, weights
+        self._model, self._weights, self._checksums = model, weights, checksums
         self._pairs = foldable(model, image_size)
         self._lock = threading.Lock()
         self._loaded: weakref.WeakValueDictionary[str, Classifier] = weakref.WeakValueDictionary()
@@ -48,7 +52,7 @@ class States:
 
     def _load(self, state: str) -> Classifier:
         model = copy.deepcopy(self._model)
-        load_state(model, state_file(self._weights, state))
+        load_state(model, state_file(self._weights, state), self._checksums)
         model.requires_grad_(False)
         fold(model, self._pairs)
         lay_out(model)

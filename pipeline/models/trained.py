@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Literal
 
 import torch
-from pydantic import Field
+from pydantic import Field, model_validator
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from pipeline.core.computed_by import ComputedBy
 from pipeline.core.documents import read_document
 from pipeline.core.errors import UserError
-from pipeline.core.files import DATA, whole
+from pipeline.core.files import DAMAGED, DATA, check_sha256, missing, sha256, whole
 from pipeline.core.names import checked_cell
-from pipeline.core.params import Settings
+from pipeline.core.params import Settings, Sha256
 from pipeline.models.classifier import Classifier
+from pipeline.models.state_names import RANDOM, TRAINED
 
 BACKBONE = "backbone"
 """Name of the file with what states share: a frozen backbone, or the whole of a network that is not trained."""
@@ -50,20 +52,25 @@ def save_state(model: Classifier, path: Path, names: Collection[str] | None = No
             raise UserError(f"{path}: could not be written ({error})") from None
 
 
-def load_state(model: Classifier, path: Path) -> None:
+def load_state(model: Classifier, path: Path, checksums: Mapping[str, str] | None = None) -> None:
     """Read weights into a model.
 
     What the file lacks is taken from the file `BACKBONE` beside it, where there is one.
 
+    Args:
+        model: the model.
+        path: of the state's file.
+        checksums: SHA-256 of the files beside it and of its own, by the name of the state; None to trust them.
+
     Raises:
-        UserError: the file is missing, is no safetensors file, or does not fit the model; the message names the first
-            weight that does not fit.
+        UserError: the file is missing, is not a safetensors file or not the one that was written, or does not fit the
+            model; the message names the first weight that does not fit.
     """
     own = model.network.state_dict()
-    state = read_state(path)
+    state = read_state(path, checksums)
     shared = state_file(path.parent, BACKBONE)
     if not own.keys() <= state.keys() and shared.exists():
-        state = read_state(shared) | state
+        state = read_state(shared, checksums) | state
     for name in [*own, *state]:
         if name not in state or name not in own:
             where = "model" if name in own else "checkpoint"
@@ -76,14 +83,19 @@ def load_state(model: Classifier, path: Path) -> None:
     model.remembered.clear()
 
 
-def read_state(path: Path) -> dict[str, torch.Tensor]:
-    """Return what a safetensors file holds; a missing or unreadable one is a `UserError`."""
+def read_state(path: Path, checksums: Mapping[str, str] | None = None) -> dict[str, torch.Tensor]:
+    """Return what a safetensors file holds; a missing, unreadable or other one (see `load_state`) is a `UserError`."""
+    if checksums is not None:
+        if path.stem not in checksums:
+            raise UserError(f"{path.parent / STATES}: sha256: found no state {path.stem!r}; {DAMAGED}")
+        check_sha256(path, checksums[path.stem])
     try:
         state: dict[str, torch.Tensor] = load_file(path)
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such checkpoint; `dvc repro` makes it") from None
+        raise missing(path) from None
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: not a readable safetensors file ({error})") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: not a readable safetensors file ({reason}); {DAMAGED}") from None
     return state
 
 
@@ -98,12 +110,35 @@ class StatesFile(Settings):
         layers: name of the state in which so many of the last stages are randomised; empty for a trained model.
         weights_from: where the weights of a state are from; None for fresh ones.
         computed_by: what trained them; None where they were not trained here.
+        sha256: checksum of the file of every state, and of `BACKBONE` where there is one.
     """
 
     checkpoints: dict[Number, Annotated[str, Field(pattern=r"^epoch_\d{3,}$")]]
     layers: dict[Number, Annotated[str, Field(pattern=r"^top_[1-9]\d?$")]] = Field(default_factory=dict)
     weights_from: dict[str, str | None]
     computed_by: ComputedBy | None
+    sha256: dict[str, Sha256]
+
+    @model_validator(mode="after")
+    def _states_are_in_order(self) -> StatesFile:
+        epochs = [int(state.removeprefix("epoch_")) for _, state in sorted(self.checkpoints.items(), key=_by_number)]
+        if any(after <= before for before, after in pairwise(epochs)):
+            raise ValueError("a later checkpoint was not taken after a later epoch")
+        if any(state != f"top_{number}" for number, state in self.layers.items()):
+            raise ValueError("a state is named for another number of stages")
+        absent = {TRAINED, RANDOM, *self.checkpoints.values(), *self.layers.values()} - self.sha256.keys()
+        if absent:
+            raise ValueError(f"sha256 lacks {min(absent)}")
+        return self
+
+
+def _by_number(item: tuple[str, str]) -> int:
+    return int(item[0])
+
+
+def state_checksums(folder: Path) -> dict[str, str]:
+    """Return the SHA-256 of the files in a model's folder, by the name of their state."""
+    return {file.stem: sha256(file) for file in sorted(folder.glob("*.safetensors"))}
 
 
 def read_states_file(folder: Path) -> StatesFile:

@@ -14,11 +14,11 @@ from pipeline.data.geometry import Mask
 from pipeline.data.imagenet_classes import class_names
 from pipeline.data.pictures import Pictures
 from pipeline.data.prepared import IMAGES, SPLITS, prepared_file
-from pipeline.metrics.map_pairs import explained
+from pipeline.metrics.map_pairs import read_maps
 from pipeline.metrics.scores import SCORES, scores_file, scores_folder
 from pipeline.models.cell import cell_folder, read_cell
 from pipeline.models.network import Network
-from pipeline.saliency.explanations import INDEX, MAPS, explanations_folder, index_file, read_about
+from pipeline.saliency.explanations import explanations_folder, read_about
 from pipeline.saliency.map_file import Map, Maps, Values, enlarge
 
 
@@ -121,7 +121,7 @@ def read_method_maps(method: str, cell: CellMaps) -> MethodMaps:
     about = read_about(folder)
     if about.left_out is not None:
         return MethodMaps(method, about.values, about.left_out, {}, None, pd.DataFrame())
-    rows = explained(cell.rows, read(INDEX, index_file(folder)))
+    rows, maps = read_maps(folder, cell.rows, about.values, cell.side)
     place = {int(row): position for position, row in enumerate(rows["row"])}
     scores = read(SCORES, scores_file(scores_folder(cell.name, method)))
-    return MethodMaps(method, about.values, None, place, Maps(folder / MAPS, len(rows)), scores)
+    return MethodMaps(method, about.values, None, place, maps, scores)

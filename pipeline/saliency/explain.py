@@ -64,24 +64,13 @@ def explain_rows(
         _check(maps, numbers[positions], images.shape[-1], values)
         return maps
 
-    low, high = np.zeros(len(rows)), np.zeros(len(rows))
     with (
         MapsWriter(maps_path, storage, len(rows)) as writer,
         closing(sweep(states, rows, pictures, maps_of, at_once=at_once, what="explain")) as results,
     ):
         for positions, maps in results:
-            stored = writer.write(positions, maps.clip(-1, 1))  # beyond by a last bit at most, see `_check`
-            low[positions], high[positions] = stored.min(axis=(1, 2)), stored.max(axis=(1, 2))
-    return pd.DataFrame(
-        {
-            "row": numbers,
-            "state": rows["state"],
-            "target": targets,
-            "minimum": low,
-            "maximum": high,
-            "flat": low == high,
-        }
-    )
+            writer.write(positions, maps.clip(-1, 1))  # beyond by a last bit at most, see `_check`
+    return pd.DataFrame({"row": numbers, "state": rows["state"], "target": targets}).join(writer.described())
 
 
 def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, values: Values) -> None:

@@ -30,6 +30,7 @@ INDEX = Table(
         Column("minimum", "float64", "least value of the map", minimum=-1, maximum=1),
         Column("maximum", "float64", "greatest value of the map", minimum=-1, maximum=1),
         Column("flat", "bool", "whether all values are equal, so that similarities are undefined"),
+        Column("digest", "string", "of the map as it is stored", pattern="[0-9a-f]{16}"),
     ),
     ("row",),
     (at_least("maximum", "minimum"),),

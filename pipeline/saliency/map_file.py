@@ -5,11 +5,13 @@ number i belongs to row i of the index. uint8 holds maps in [0, 1] as their squa
 apart the many small values of a gradient's map; int8 holds ternary maps, float16 and float32 the values themselves.
 A map may be stored as small as the layer that it comes from, and is enlarged when it is read (`enlarge`).
 
-Maps are written and read one by one, so that memory does not grow with their number. `numpy.load` reads them too.
+Maps are written and read one by one, so that memory does not grow with their number. `numpy.load` reads them too. The
+index has a digest of every map, which is compared when the map is read: a damaged file becomes an error and no score.
 """
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 from collections.abc import Sequence
@@ -20,9 +22,10 @@ from typing import Any, BinaryIO, Literal
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import FULL
+from pipeline.core.files import DAMAGED, FULL, missing
 
 Map = npt.NDArray[np.float64]
 Values = Literal["unit", "signed", "ternary"]
@@ -59,6 +62,13 @@ def decode(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
     return SQUARES[stored] if stored.dtype == np.uint8 else stored
 
 
+def digest(stored: npt.NDArray[Any]) -> str:
+    """Return the digest of a stored map: 16 hexadecimal digits of the SHA-256 of its type, its shape and its bytes."""
+    found = hashlib.sha256(f"{stored.dtype.str}{stored.shape}".encode())
+    found.update(stored.data)
+    return found.hexdigest()[:16]
+
+
 class MapsWriter:
     """Writes maps in any order; a context, at whose end every map must have been written."""
 
@@ -72,6 +82,8 @@ class MapsWriter:
         """
         self._type = np.dtype(kind).newbyteorder("<")
         self._missing = np.ones(rows, bool)
+        self._least, self._greatest = np.zeros(rows), np.zeros(rows)
+        self._digests = [""] * rows
         self._shape: tuple[int, ...] | None = None
         self._file: BinaryIO = path.open("wb")
 
@@ -93,9 +105,17 @@ class MapsWriter:
             raise ValueError(f"found maps of shape {stored.shape[1:]} after maps of shape {self._shape}")
         for position, one in zip(positions.tolist(), stored, strict=True):
             self._file.seek(self._start + position * one.nbytes)
-            self._file.write(one.tobytes())
+            self._file.write(one.data)
+            self._digests[position] = digest(one)
+            self._least[position], self._greatest[position] = extremes(one)
         self._missing[positions] = False
         return decode(stored)
+
+    def described(self) -> pd.DataFrame:
+        """Return what the index says of the maps: the columns ``minimum``, ``maximum``, ``flat`` and ``digest``."""
+        flat = self._least == self._greatest
+        columns = {"minimum": self._least, "maximum": self._greatest, "flat": flat, "digest": self._digests}
+        return pd.DataFrame(columns)
 
     def _reserve(self, size: int) -> None:
         """Claim the whole file's place on disk, so that a disk without room is found out before the work is done."""
@@ -121,18 +141,22 @@ class MapsWriter:
 
 
 class Maps(Sequence[npt.NDArray[Any]]):
-    """The maps of a file, (h, w) each, read when they are asked for."""
+    """The maps of a file, (h, w) each, read when they are asked for and compared with what the index says of them."""
 
-    def __init__(self, path: Path, rows: int) -> None:
+    def __init__(self, path: Path, index: pd.DataFrame, values: Values, side: int) -> None:
         """Open a cell's maps.
 
         Args:
             path: the file.
-            rows: how many maps its index tells of.
+            index: the table ``index`` (`pipeline.saliency.explanations.INDEX`), one row per map.
+            values: what kind of values they have.
+            side: of the images that they explain, in pixels; no map is larger.
 
         Raises:
-            UserError: the file is missing, cut short or of another shape than its index says.
+            UserError: the file is missing, cut short, of another shape than its index says, or of a type that does not
+                hold such values.
         """
+        self._path = path
         try:
             self._file = path.open("rb")
             version = np.lib.format.read_magic(self._file)  # type: ignore[no-untyped-call]
@@ -140,28 +164,54 @@ class Maps(Sequence[npt.NDArray[Any]]):
                 raise ValueError(f"format {version}")
             shape, fortran, self.dtype = np.lib.format.read_array_header_1_0(self._file)  # type: ignore[no-untyped-call]
         except FileNotFoundError:
-            raise UserError(f"{path}: there is no such file; `dvc repro` makes it") from None
+            raise missing(path) from None
         except (ValueError, OSError) as error:
-            raise UserError(f"{path}: not a readable array of maps ({' '.join(str(error).split())})") from None
-        if len(shape) != 3 or shape[0] != rows or fortran:
-            raise UserError(f"{path}: found an array of shape {shape}; allowed: ({rows}, height, width)")
+            reason = " ".join(str(error).split())
+            raise UserError(f"{path}: not a readable array of maps ({reason}); {DAMAGED}") from None
+        if len(shape) != 3 or shape[0] != len(index) or fortran or not all(0 < length <= side for length in shape[1:]):
+            raise UserError(f"{path}: found an array of shape {shape}; allowed: ({len(index)}, height, width), with at "
+                            f"most {side} pixels a side; {DAMAGED}")  # fmt: skip
+        if self.dtype.name not in STORED_AS[values] or self.dtype != self.dtype.newbyteorder("<"):
+            raise UserError(f"{path}: found maps of type {self.dtype.str}; allowed for {values} values: "
+                            f"{', '.join(STORED_AS[values])}, little endian; {DAMAGED}")  # fmt: skip
         self.shape: tuple[int, int, int] = shape
         self._start = self._file.tell()
         self._bytes = shape[1] * shape[2] * self.dtype.itemsize
-        found, expected = path.stat().st_size, self._start + rows * self._bytes
+        found, expected = path.stat().st_size, self._start + len(index) * self._bytes
         if found != expected:
-            raise UserError(f"{path}: found {found} bytes; allowed: {expected}, as its header says; `dvc repro` makes "
-                            "it again")  # fmt: skip
+            raise UserError(f"{path}: found {found} bytes; allowed: {expected}, as its header says; {DAMAGED}")
+        self._rows, self._digests = index["row"].tolist(), index["digest"].tolist()
+        self._extremes = list(zip(index["minimum"].tolist(), index["maximum"].tolist(), strict=True))
+        self._flat = index["flat"].tolist()
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, position: Any) -> Any:
-        if not 0 <= position < len(self):
+        """Return a map; one that is not what its index says is a `UserError`."""
+        at = int(position)
+        if not 0 <= at < len(self):
             raise IndexError(position)
         # Reads from several threads share no position in the file.
-        read = os.pread(self._file.fileno(), self._bytes, self._start + int(position) * self._bytes)
-        return decode(np.frombuffer(read, self.dtype).reshape(self.shape[1:]))
+        read = os.pread(self._file.fileno(), self._bytes, self._start + at * self._bytes)
+        if len(read) != self._bytes:
+            raise UserError(f"{self._path}: the file was cut short while it was read; {DAMAGED}")
+        stored = np.frombuffer(read, self.dtype).reshape(self.shape[1:])
+        where = f"{self._path}: the map of row {self._rows[at]}"
+        if digest(stored) != self._digests[at]:
+            raise UserError(f"{where} is not the one that was written (the digest in the index is another); {DAMAGED}")
+        low, high = extremes(stored)
+        if (low, high) != self._extremes[at] or self._flat[at] != (low == high):
+            raise UserError(f"{where} has values from {low:g} to {high:g}, other than its index says; {DAMAGED}")
+        return decode(stored)
+
+
+def extremes(stored: npt.NDArray[Any]) -> tuple[float, float]:
+    """Return the least and the greatest value of a stored map, once it is decoded."""
+    # NumPy compares halves one by one in software, and single precision many at a time.
+    plain = stored.astype(np.float32) if stored.dtype == np.float16 else stored
+    low, high = plain.min(), plain.max()
+    return (float(SQUARES[low]), float(SQUARES[high])) if stored.dtype == np.uint8 else (float(low), float(high))
 
 
 @lru_cache(maxsize=8)

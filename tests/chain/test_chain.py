@@ -46,7 +46,7 @@ def run_chain(
                          seed=0, maps_path=path)  # fmt: skip
     check(INDEX, index, "test")
     settings = SimilaritySettings(window=5, validity="whole")
-    scores = score_rows(rows_explained(rows, index), Maps(path, len(rows)), values, SIDE, settings)
+    scores = score_rows(rows_explained(rows, index, path), Maps(path, index, values, SIDE), values, SIDE, settings)
     check(SCORES, scores, "test")
     return scores
 
@@ -203,11 +203,12 @@ def test_a_method_may_explain_the_images_that_were_drawn_first(rows, pictures, w
 
 def test_maps_of_other_rows_are_refused(rows) -> None:  # type: ignore[no-untyped-def]
     index = pd.DataFrame({"row": rows["row"], "state": rows["state"], "target": rows["prediction"]})
-    assert rows_explained(rows, index).equals(rows)
-    with pytest.raises(UserError, match=r"table index: found \d+ rows that are not the cell's \d+"):
-        rows_explained(rows, index.iloc[1:])
+    path = Path("index.parquet")
+    assert rows_explained(rows, index, path).equals(rows)
+    with pytest.raises(UserError, match=r"^index.parquet: found \d+ rows that are not the cell's \d+ .*make verify"):
+        rows_explained(rows, index.iloc[1:], path)
     with pytest.raises(UserError, match=rf"row {index['row'][3]}: the map explains another class or state"):
-        rows_explained(rows, index.assign(target=index["target"].where(index.index != 3, 99)))
+        rows_explained(rows, index.assign(target=index["target"].where(index.index != 3, 99)), path)
 
 
 def test_a_model_may_lack_checkpoints(plan, splits, pictures, weights) -> None:  # type: ignore[no-untyped-def]

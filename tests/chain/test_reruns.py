@@ -88,7 +88,7 @@ CELL = "pictures-resnet_mini"
 @pytest.mark.parametrize(
     ("file", "old", "new", "expected"),
     [
-        ("pipeline/saliency/explain.py", r"low == high", "high == low", {f"{CELL}-grad_cam", f"{CELL}-lime"}),
+        ("pipeline/saliency/explain.py", r"clip\(-1, 1\)", "clip(-1, 2 - 1)", {f"{CELL}-grad_cam", f"{CELL}-lime"}),
         ("pipeline/saliency/methods/lime.py", r"kept\[order\], second", "kept[order], 1 * second", {f"{CELL}-lime"}),
         ("pipeline/saliency/cams.py", r"\.relu\(\)", ".relu().relu()", {f"{CELL}-grad_cam"}),
     ],

@@ -6,14 +6,19 @@ import json
 import re
 import shutil
 import textwrap
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import yaml
 
+from pipeline.core.files import DAMAGED
+from pipeline.models.cell import ROWS
 from tests.world import ROOT, World, folder_of_pictures, small_params
 
 pytestmark = pytest.mark.slow
@@ -178,15 +183,70 @@ def test_a_table_damaged_by_hand_stops_the_next_stage(world: World) -> None:
         ({"state": "epoch"}, r"table rows, column state: found 'epoch'; allowed: text that matches .*"),
         ({"magnitude": 3.0}, r"table rows, row 0 \(row \d+\): breaks the rule that magnitude is null where .*"),
     ):
-        frame = pd.read_parquet(path)
+        frame = pd.read_parquet(path).assign(**damage)
         path.unlink()
-        frame.assign(**damage).to_parquet(path, index=False)
+        pq.write_table(pa.Table.from_pandas(frame, ROWS.schema, preserve_index=False), path)
         before = (world.root / f"data/explanations/{CELL}/lime/index.parquet").read_bytes()
         done = world.stage("explain", "--cell", CELL, "--method", "lime", check=False)
         assert done.returncode == 1
         assert re.fullmatch(rf"error: data/cells/{CELL}/rows\.parquet: {message}\n", done.stderr), done.stderr
         assert (world.root / f"data/explanations/{CELL}/lime/index.parquet").read_bytes() == before
         path.write_bytes(good)
+
+
+def cut(path: Path) -> None:
+    table = pq.read_table(path)  # pyarrow keeps what is said in the schema, and drops what is said of the file
+    pq.write_table(table[: len(table) // 2], path)
+
+
+def reversed_maps(path: Path) -> None:
+    np.save(path, np.load(path)[::-1])
+
+
+def other_pictures(path: Path) -> None:
+    np.save(path, 255 - np.load(path))
+
+
+def swapped(path: Path) -> None:
+    first, second = sorted(path.parent.glob("epoch_*.safetensors"))[:2]
+    one, other = first.read_bytes(), second.read_bytes()
+    first.write_bytes(other)
+    second.write_bytes(one)
+
+
+def accuracy_of_two(path: Path) -> None:
+    path.write_text(re.sub(r'("test_accuracy": )[\d.]+', r"\g<1>2", path.read_text()))
+
+
+EXPLAIN, SCORE = (("--cell", CELL, "--method", "lime"),) * 2
+DAMAGE: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
+    f"data/explanations/{CELL}/lime/maps.npy": (r"the map of row \d+ is not the one", reversed_maps, ("score", *SCORE)),
+    f"data/explanations/{CELL}/lime/index.parquet": ("another program", cut, ("faithfulness", *SCORE)),
+    f"data/cells/{CELL}/pictures.npy": ("found a file with the SHA-256", other_pictures, ("explain", *EXPLAIN)),
+    f"data/cells/{CELL}/rows.parquet": ("another program", cut, ("explain", *EXPLAIN)),
+    f"data/models/{CELL}/epoch_001.safetensors": ("found a file with the SHA-256", swapped, ("explain", *EXPLAIN)),
+    f"data/scores/{CELL}/lime/scores.parquet": ("another program", cut, ("aggregate",)),
+    f"metrics/training/{CELL}.json": ("test_accuracy: found 2", accuracy_of_two, ("aggregate",)),
+}
+
+
+@pytest.mark.parametrize("file", DAMAGE, ids=lambda file: file.rpartition("/")[2])
+def test_what_is_damaged_becomes_no_result(file: str, world: World) -> None:
+    message, damage, (stage, *arguments) = DAMAGE[file]
+    path = world.root / file
+    beside = {one: one.read_bytes() for one in path.parent.iterdir() if one.is_file()}
+    for one, content in beside.items():  # DVC may have linked it to its cache
+        one.unlink()
+        one.write_bytes(content)
+    damage(path)
+    try:
+        done = world.stage(stage, *arguments, check=False)
+    finally:
+        for one, content in beside.items():
+            one.write_bytes(content)
+    assert done.returncode == 1
+    assert re.fullmatch(rf"error: {file}: .*{message}.*; {re.escape(DAMAGED)}\n", done.stderr), done.stderr
+    world.stage(stage, *arguments)
 
 
 def test_a_checkpoint_that_does_not_fit_is_one_line(world: World) -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.core.documents import read_document
 from pipeline.core.errors import UserError
-from pipeline.core.files import package_file, read_json, sha256, write_csv, write_json
+from pipeline.core.files import DAMAGED, check_sha256, package_file, read_json, sha256, write_csv, write_json
 from pipeline.core.params import Settings
 
 
@@ -58,7 +58,7 @@ def test_a_document_that_does_not_fit_is_one_line(content: object, message: str,
     with pytest.raises(UserError) as caught:
         read_document(tmp_path / "a.json", Shelf)
     where = tmp_path / "a.json"
-    assert str(caught.value).lower() == f"{where}: {message}; `dvc repro` makes it again".lower()
+    assert str(caught.value).lower() == f"{where}: {message}; {DAMAGED}".lower()
 
 
 def test_a_document_comes_back(tmp_path: Path) -> None:
@@ -78,4 +78,9 @@ def test_tables_for_people(tmp_path: Path) -> None:
 def test_checksums_and_files_that_come_with_the_code(tmp_path: Path) -> None:
     (tmp_path / "a").write_bytes(b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+    check_sha256(tmp_path / "a", sha256(tmp_path / "a"))
+    with pytest.raises(UserError, match=r"/a: found a file with the SHA-256 ba7816bf8f01cfea… where 0{16}…"):
+        check_sha256(tmp_path / "a", "0" * 64)
+    with pytest.raises(UserError, match="/b: there is no such file"):
+        check_sha256(tmp_path / "b", "0" * 64)
     assert package_file(os.fspath(tmp_path / "module.py"), "a").read_bytes() == b"abc"

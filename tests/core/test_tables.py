@@ -13,7 +13,7 @@ import pytest
 
 from pipeline.core import suites, tables
 from pipeline.core.errors import UserError
-from pipeline.core.tables import Column, Rule, Table, check, read, write, write_all
+from pipeline.core.tables import COUNT, Column, Rule, Table, check, read, write, write_all
 from pipeline.data.prepared import BOXES, IMAGES, PLAN, SPLITS
 from pipeline.metrics.scores import SCORES
 from pipeline.models.cell import ROWS
@@ -98,6 +98,7 @@ def test_a_hand_edited_file_is_refused_when_it_is_read(
     path = tmp_path / "table.parquet"
     spoilt = spoil(example(table))
     arrays = [pa.array(spoilt[column], from_pandas=spoilt[column].dtype.kind != "f") for column in spoilt]
+    arrays = [array.cast(pa.string()) if pa.types.is_large_string(array.type) else array for array in arrays]
     pq.write_table(pa.Table.from_arrays(arrays, names=list(spoilt)), path)
     with pytest.raises(UserError, match=message):
         read(table, path)
@@ -111,16 +112,58 @@ def test_missing_and_unreadable_files(tmp_path: Path) -> None:
         read(PLAN, tmp_path / "plan.parquet")
 
 
-def test_files_of_other_programs_are_read(tmp_path: Path) -> None:
-    narrow = pa.table({
-        "image": pa.array([3], pa.int32()), "number": pa.array([0], pa.uint8()),
-        "bottom": pa.array([7.5], pa.float32()), "left": pa.array([0], pa.float32()),
-        "top": pa.array([1], pa.float64()), "right": pa.array([2], pa.float64()),
-    })  # fmt: skip
-    pq.write_table(narrow, tmp_path / "boxes.parquet")
-    back = read(BOXES, tmp_path / "boxes.parquet")
-    assert back.to_dict("records") == [{"image": 3, "number": 0, "left": 0, "top": 1, "right": 2, "bottom": 7.5}]
-    assert back.dtypes.astype(str).tolist() == ["int64"] * 2 + ["float64"] * 4
+def rewritten(table: Table, path: Path, change: Callable[[pa.Table], pa.Table], *, keeping: bool = True) -> None:
+    """Write a changed copy of a table's file as pyarrow does it, with the metadata of the file or without them."""
+    known = pq.read_metadata(path).metadata
+    with pq.ParquetWriter(path, (changed := change(pq.read_table(path))).schema) as writer:
+        writer.write_table(changed)
+        writer.add_key_value_metadata({key: known[key] for key in known if key == COUNT and keeping})
+
+
+@pytest.mark.parametrize(
+    ("change", "keeping", "message"),
+    [
+        (lambda table: table[:2], True, "found 2 rows where 4 were written"),
+        (lambda table: table[:2], False, "found a file that another program wrote"),
+        (lambda table: table, False, "found a file that another program wrote"),
+        (lambda table: pa.concat_tables([table, table[:1]]), True, r"found \{'image': 0\} twice; allowed: once"),
+        (lambda table: table.set_column(2, "label", table["label"].cast(pa.int32())), True,
+         r"column label: found values of another type \(int32\); allowed: int64"),
+        (lambda table: table.set_column(2, "label", pa.array([2**64 - 1] * 4, pa.uint64())), True,
+         r"column label: found values of another type \(uint64\); allowed: int64"),
+    ],
+)  # fmt: skip
+def test_a_file_that_is_not_as_it_was_written_is_refused(
+    change: Callable[[pa.Table], pa.Table], keeping: bool, message: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "splits.parquet"
+    write(SPLITS, path, example(SPLITS))
+    rewritten(SPLITS, path, change, keeping=keeping)
+    with pytest.raises(UserError, match=rf"^{path}: table splits[:,] {message}"):
+        read(SPLITS, path)
+
+
+def test_the_same_rows_written_with_their_number_are_read(tmp_path: Path) -> None:
+    path = tmp_path / "splits.parquet"
+    write(SPLITS, path, example(SPLITS))
+    rewritten(SPLITS, path, lambda table: table)
+    assert read(SPLITS, path).equals(example(SPLITS))
+
+
+def test_every_flipped_byte_of_a_page_is_noticed(tmp_path: Path) -> None:
+    path = tmp_path / "splits.parquet"
+    write(SPLITS, path, example(SPLITS))
+    good, same = path.read_bytes(), read(SPLITS, path)
+    footer = len(good) - 8 - int.from_bytes(good[-8:-4], "little")
+    noticed = 0
+    for at in range(footer):
+        path.write_bytes(good[:at] + bytes([good[at] ^ 0x10]) + good[at + 1 :])
+        try:
+            assert read(SPLITS, path).equals(same), f"byte {at} of {footer} changed what is read"
+        except UserError as error:
+            assert "\n" not in str(error)
+            noticed += 1
+    assert noticed > footer / 2  # the rest says nothing of the values: statistics, how pages are packed
 
 
 def test_a_table_that_may_be_empty(tmp_path: Path) -> None:
@@ -172,7 +215,7 @@ def in_parts(table: Table, rows: int) -> Iterator[pd.DataFrame]:
 
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_parts_are_written_as_the_whole_is(table: Table, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(tables.WRITTEN, "row_group_size", 3)
+    monkeypatch.setattr(tables, "ROW_GROUP", 3)
     monkeypatch.setattr(suites, "run_suite", lambda *_: {})  # whose rules are about all rows of an image
     monkeypatch.setattr(tables, "_check_rules", lambda *_: None)
     write(table, tmp_path / "whole.parquet", example(table))

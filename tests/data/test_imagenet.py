@@ -185,7 +185,7 @@ def test_the_table_of_images_is_written_as_a_stream(
     for file in (copy / FLAT).iterdir():  # zeros after its end do not harm a JPEG file
         file.write_bytes(file.read_bytes().ljust(size, b"\0"))
     monkeypatch.setattr(prepare, "PART", 2)
-    monkeypatch.setitem(tables.WRITTEN, "row_group_size", 2)
+    monkeypatch.setattr(tables, "ROW_GROUP", 2)
     monkeypatch.setattr(suites, "run_suite", lambda *_: {})  # tests/core/test_tables.py has its memory
     monkeypatch.setattr(image_files, "threads", lambda: 2)
     collection = load(copy)

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import sha256
 from pipeline.core.tables import read, write
 from pipeline.data.decode import decode_images, encode_png, fit, open_image
 from pipeline.data.pictures import CHUNK, Selection, decode, open_pictures
@@ -63,7 +64,7 @@ def test_the_order_of_the_table_does_not_matter_and_a_missing_image_is_named(
     np.testing.assert_array_equal(decoded[77], PIXELS[77])
     fewer = tmp_path / "fewer.parquet"
     write(IMAGES, fewer, frame[frame["image"] != 77])
-    with pytest.raises(UserError, match=r"fewer\.parquet: there is no image 77; `dvc repro` makes it again"):
+    with pytest.raises(UserError, match=r"fewer\.parquet: there is no image 77; it is damaged"):
         decode(fewer, CHOSEN, SIDE, 1.0, "bilinear", file)
 
 
@@ -71,10 +72,10 @@ def test_a_file_of_pictures_is_numpys_and_opened_again(table: Path, file: Binary
     decode(table, range(COUNT), SIDE, 1.0, "bilinear", file)
     path = Path(file.name)
     np.testing.assert_array_equal(np.load(path), PIXELS)
-    opened = open_pictures(path, range(COUNT), SIDE)
+    opened = open_pictures(path, range(COUNT), SIDE, sha256(path))
     np.testing.assert_array_equal(np.stack([opened[number] for number in range(COUNT)]), PIXELS)
     other = [10 * number for number in range(COUNT)]  # which images they are, the file does not say
-    np.testing.assert_array_equal(open_pictures(path, other, SIDE)[30], PIXELS[3])
+    np.testing.assert_array_equal(open_pictures(path, other, SIDE, sha256(path))[30], PIXELS[3])
 
 
 def test_pictures_are_brought_to_the_models_size(table: Path, file: BinaryIO) -> None:
@@ -94,9 +95,9 @@ def test_files_of_other_pictures_are_refused(table: Path, file: BinaryIO, tmp_pa
         with pytest.raises(
             UserError, match=r"found an array of uint8 of shape \(5, 24, 24, 3\) in 8640 bytes; allowed"
         ):
-            open_pictures(path, images, side)
+            open_pictures(path, images, side, sha256(path))
     for content, message in (
-        (whole[:-1], r"in 8639 bytes; allowed: uint8 of shape \(5, 24, 24, 3\); `dvc repro` makes it again"),
+        (whole[:-1], r"in 8639 bytes; allowed: uint8 of shape \(5, 24, 24, 3\); it is damaged"),
         (whole + b"0", "in 8641 bytes; allowed"),
         (whole[:20], r"pictures\.npy: not a readable array of pictures \("),
         (b"", "not a readable array of pictures"),
@@ -104,10 +105,10 @@ def test_files_of_other_pictures_are_refused(table: Path, file: BinaryIO, tmp_pa
     ):
         path.write_bytes(content)
         with pytest.raises(UserError, match=message) as caught:
-            open_pictures(path, range(5), SIDE)
+            open_pictures(path, range(5), SIDE, sha256(path))
         assert "\n" not in str(caught.value)
     with pytest.raises(UserError, match=r"none\.npy: there is no such file; `dvc repro` makes it"):
-        open_pictures(tmp_path / "none.npy", range(5), SIDE)
+        open_pictures(tmp_path / "none.npy", range(5), SIDE, "0" * 64)
 
 
 class Full(io.BytesIO):

@@ -29,7 +29,7 @@ def test_weights_come_back(tmp_path: Path) -> None:
 def test_weights_that_do_not_fit_are_one_line(tmp_path: Path) -> None:
     path = tmp_path / "a.safetensors"
     model = small_resnet()
-    with pytest.raises(UserError, match="there is no such checkpoint"):
+    with pytest.raises(UserError, match="there is no such file; `dvc repro` makes it"):
         load_state(model, path)
     path.write_bytes(b"nonsense")
     with pytest.raises(UserError, match="not a readable safetensors file"):
@@ -73,12 +73,18 @@ def test_checkpoints_are_spaced_over_the_training() -> None:
     assert state_name(1234) == "epoch_1234"
 
 
+def states_json(**changes: Any) -> dict[str, Any]:
+    """Return what `STATES` says of a model, with a checksum of every state that it names."""
+    said = {"checkpoints": {}, "weights_from": {"trained": None}, "computed_by": None} | changes
+    named = ["trained", "random", *said["checkpoints"].values(), *said.get("layers", {}).values()]
+    return {"sha256": dict.fromkeys(named, "0" * 64)} | said
+
+
 def test_states_come_back_by_what_they_are_for(tmp_path: Path) -> None:
-    said = {"checkpoints": {"5": "epoch_001", "10": "epoch_1002"}, "weights_from": {"trained": None},
-            "computed_by": None}  # fmt: skip
+    said = states_json(checkpoints={"5": "epoch_001", "10": "epoch_1002"})
     (tmp_path / STATES).write_text(json.dumps(said))
     assert read_further_states(tmp_path) == {"checkpoint": {5: "epoch_001", 10: "epoch_1002"}, "layers": {}}
-    said |= {"checkpoints": {}, "layers": {"1": "top_1", "12": "top_12"}}
+    said = states_json(layers={"1": "top_1", "12": "top_12"})
     (tmp_path / STATES).write_text(json.dumps(said))
     assert read_further_states(tmp_path) == {"checkpoint": {}, "layers": {1: "top_1", 12: "top_12"}}
 
@@ -91,11 +97,17 @@ def test_states_come_back_by_what_they_are_for(tmp_path: Path) -> None:
         ({"layers": {"1": "../top_1"}}, r"layers\.1: found '\.\./top_1'; string should match"),
         ({"weights_from": 3}, "weights_from: found 3; input should be a valid dictionary"),
         ({"computed_by": {}}, "computed_by.device: missing"),
+        ({"checkpoints": {"10": "trained"}}, r"checkpoints\.10: found 'trained'; string should match"),
+        ({"checkpoints": {"10": "epoch_002", "20": "epoch_001"}}, "found .*; a later checkpoint was not taken after a"),
+        ({"checkpoints": {"10": "epoch_002", "20": "epoch_002"}}, "found .*; a later checkpoint was not taken after a"),
+        ({"layers": {"1": "top_2"}}, "found .*; a state is named for another number of stages"),
+        ({"sha256": {"trained": "0" * 64}}, "found .*; sha256 lacks random"),
+        ({"sha256": {"trained": "0" * 63}}, r"sha256\.trained: found '0{63}'; string should match"),
         ({"more": 3}, "more: found 3; extra inputs are not permitted"),
     ],
 )
 def test_states_that_do_not_fit_are_one_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:
-    (tmp_path / STATES).write_text(json.dumps({"checkpoints": {}, "weights_from": {}, "computed_by": None} | change))
-    with pytest.raises(UserError, match=rf"states\.json: {message}.*; `dvc repro` makes it again") as caught:
+    (tmp_path / STATES).write_text(json.dumps(states_json(**change)))
+    with pytest.raises(UserError, match=rf"states\.json: {message}.*; it is damaged") as caught:
         read_further_states(tmp_path)
     assert "\n" not in str(caught.value)

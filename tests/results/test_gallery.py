@@ -21,7 +21,7 @@ from pipeline.results.palette_png import encoded
 from pipeline.results.perturbed import CASES, cases, perturbed_sheet
 from pipeline.results.readme import BEGIN, END, free_images, photographs, table, with_table
 from pipeline.results.sheet import EMPTY, MARGIN, NAMES, SCALE, Line, Panel, Sheet, drawn, grown, panel_side
-from pipeline.saliency.map_file import Maps
+from pipeline.saliency.map_file import Maps, MapsWriter
 
 SIDE = 16
 SHOWN = 8
@@ -65,13 +65,16 @@ def method(cell: CellMaps, folder: Path, name: str = "grad_cam", images: int = S
     """Return a method that explains the first so many images, with scores drawn at random."""
     rng = np.random.default_rng(1)
     explained = cell.rows[cell.rows["turn"] < images]
-    np.save(folder / f"{name}.npy", rng.random((len(explained), SIDE, SIDE), np.float32))
+    path = folder / f"{name}.npy"
+    with MapsWriter(path, "float32", len(explained)) as writer:
+        writer.write(np.arange(len(explained)), rng.random((len(explained), SIDE, SIDE), np.float32))
+    maps = Maps(path, writer.described().assign(row=explained["row"].to_numpy()), "unit", SIDE)
     scores = explained.assign(
         reference_prediction=explained["label"], valid_pixels=9,
         ssim=pd.array(rng.random(len(explained)), "Float64"), spearman=pd.array(rng.random(len(explained)), "Float64"),
     )  # fmt: skip
     place = {int(row): position for position, row in enumerate(explained["row"])}
-    return MethodMaps(name, "unit", None, place, Maps(folder / f"{name}.npy", len(explained)), scores)
+    return MethodMaps(name, "unit", None, place, maps, scores)
 
 
 def left_out(name: str = "lime") -> MethodMaps:

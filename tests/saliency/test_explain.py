@@ -19,7 +19,7 @@ from pipeline.models.states import States
 from pipeline.models.trained import save_state
 from pipeline.saliency.explain import explain_rows
 from pipeline.saliency.explanations import INDEX
-from pipeline.saliency.map_file import Maps
+from pipeline.saliency.map_file import Maps, digest
 from tests.conftest import SIDE, small_convnet
 
 ROWS = pd.DataFrame(
@@ -72,8 +72,9 @@ def test_the_index_says_what_each_map_is(states: States, tmp_path: Path) -> None
     assert index.to_dict("list") == {
         "row": [11, 5, 8], "state": ["trained", "trained", "random"], "target": [3, 0, 2], "minimum": [0.0] * 3,
         "maximum": [0.75, 0.0, 0.5], "flat": [False, True, False],
+        "digest": [digest(stored) for stored in np.load(tmp_path / "maps.npy")],
     }  # fmt: skip
-    maps = Maps(tmp_path / "maps.npy", 3)
+    maps = Maps(tmp_path / "maps.npy", index, "unit", SIDE)
     assert maps.shape == (3, 4, 6)
     assert [float(one[1, 2]) for one in maps] == [0.75, 0.0, 0.5]
     # All randomness of a row comes from the user's seed and its number.
@@ -122,4 +123,4 @@ def test_maps_of_another_shape_are_one_line(make: Any, states: States, tmp_path:
 def test_a_last_bit_beyond_is_no_error(values: str, value: float, storage: str, states: States, tmp_path: Path) -> None:
     index = explained(states, filled(value), tmp_path / "maps.npy", values=values, storage=storage)
     check(INDEX, index, "test")
-    assert float(Maps(tmp_path / "maps.npy", 3)[0][0, 1]) == round(value)
+    assert float(Maps(tmp_path / "maps.npy", index, values, SIDE)[0][0, 1]) == round(value)

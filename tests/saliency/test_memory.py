@@ -51,8 +51,8 @@ with tempfile.TemporaryDirectory() as folder:
         index = explain_rows(states, rows, pictures, explain, values="unit", storage="float16", at_once=1, seed=0,
                              maps_path=folder / "maps.npy")
         assert (folder / "maps.npy").stat().st_size > count * 22 * SIDE * SIDE * 2
-        rows = explained(rows, index)
-        score_rows(rows, Maps(folder / "maps.npy", len(rows)), "unit", SIDE,
+        rows = explained(rows, index, folder)
+        score_rows(rows, Maps(folder / "maps.npy", index, "unit", SIDE), "unit", SIDE,
                    SimilaritySettings(window=5, validity="whole"))  # fmt: skip
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """

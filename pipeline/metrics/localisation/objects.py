@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core.errors import UserError
+from pipeline.core.files import DAMAGED
 from pipeline.core.tables import read
 from pipeline.data.decode import encode_png, open_image
 from pipeline.data.framing import Boxes, Objects, Reading, box_of, carry_boxes, carry_mask, together
@@ -76,7 +77,7 @@ def _as_they_came(
         absent = [image for image in chunk if image not in files.index]
         if absent:
             table = prepared_file(dataset, IMAGES)
-            raise UserError(f"{table}: there is no image {absent[0]}; `dvc repro` makes it again")
+            raise UserError(f"{table}: there is no image {absent[0]}; {DAMAGED}")
         for image in chunk:
             mask = files["mask"][image]
             drawn = boxes.loc[boxes["image"] == image, EDGES].to_numpy(np.float64)
@@ -118,7 +119,7 @@ class FrameObjects:
         """
         absent = [image for image in images if image not in self._boxed]
         if absent:
-            raise UserError(f"table objects: found no image {absent[0]}; `dvc repro` makes it again")
+            raise UserError(f"table objects: found no image {absent[0]}; {DAMAGED}")
         nothing: Boxes = np.zeros((0, 4), np.int64)
         boxes = [self._boxes.get(image, nothing) if self._boxed[image] else None for image in images]
         masks = [self._mask(image) if image in self._masks else None for image in images]
