@@ -6,18 +6,12 @@ checkpoint is known to have too much or too little (the head of a self-supervise
 
 from __future__ import annotations
 
-import argparse
-import pickle
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256
@@ -28,81 +22,11 @@ from pipeline.models.build import arguments
 from pipeline.models.classifier import Classifier
 from pipeline.models.network import Network
 from pipeline.models.recipe import FileWeights, ModelSettings
+from pipeline.models.weight_files import check_regular, read, tensors_inside
+from pipeline.models.weight_names import State, rename
 
 with without_compiler():
     import timm
-
-State = dict[str, torch.Tensor]
-
-BLOCKS = (1, 2, 2, 3, 3, 4, 1)
-"""Blocks of each stage of EfficientNet-B0 and Lite0."""
-
-
-def _stage_of(block: int) -> str:
-    """Return the stage of one of EfficientNet's blocks and its place there, both from 0."""
-    for stage, blocks in enumerate(BLOCKS):
-        if block < blocks:
-            return f"{stage}.{block}"
-        block -= blocks
-    return f"{len(BLOCKS)}.{block}"  # which no such network has
-
-
-NAMES: dict[str, list[tuple[str, str | Callable[[re.Match[str]], str]]]] = {
-    "timm": [],
-    # ConvNeXt's own repository, and SparK's files "in official style".
-    "convnext": [
-        (r"^downsample_layers\.0\.", r"stem."),
-        (r"^downsample_layers\.(\d+)\.", r"stages.\1.downsample."),
-        (r"^stages\.(\d+)\.(\d+)\.", r"stages.\1.blocks.\2."),
-        (r"\.dwconv\.", r".conv_dw."),
-        (r"\.pwconv(\d)\.", r".mlp.fc\1."),
-        (r"^head\.", r"head.fc."),
-        (r"^norm\.", r"head.norm."),
-    ],
-    # EfficientNet-PyTorch (L. Melas-Kyriazi) and what follows it: blocks are counted through, as in B0 and Lite0.
-    "efficientnet_pytorch": [
-        (r"^_conv_stem\.", r"conv_stem."),
-        (r"^_bn0\.", r"bn1."),
-        (r"^_conv_head\.", r"conv_head."),
-        (r"^_bn1\.", r"bn2."),
-        (r"^_fc\.", r"classifier."),
-        (r"^_blocks\.(\d+)\._", lambda found: f"blocks.{_stage_of(int(found[1]))}."),
-        # The first block has no expansion, and so no first norm.
-        (r"^(blocks\.0\.0)\.project_conv\.", r"\1.conv_pw."),
-        (r"^(blocks\.(?!0\.0\.)\d+\.\d+)\.bn(\d)\.", lambda found: f"{found[1]}.bn{int(found[2]) + 1}."),
-        (r"\.expand_conv\.", r".conv_pw."),
-        (r"\.depthwise_conv\.", r".conv_dw."),
-        (r"\.project_conv\.", r".conv_pwl."),
-    ],
-    # Swin's own repository, and iBOT's: a stage ends with its downsampling, where timm's next one begins with it.
-    "swin": [
-        (r"^layers\.(\d+)\.downsample\.", lambda found: f"layers.{int(found[1]) + 1}.downsample."),
-        (r"^head\.", r"head.fc."),
-    ],
-    "torchvision_swin": [
-        (r"^features\.0\.0\.", r"patch_embed.proj."),
-        (r"^features\.0\.2\.", r"patch_embed.norm."),
-        (r"^features\.(\d+)\.(norm|reduction)\.", lambda found: f"layers.{int(found[1]) // 2}.downsample.{found[2]}."),
-        (r"^features\.(\d+)\.", lambda found: f"layers.{int(found[1]) // 2}.blocks."),
-        (r"\.mlp\.0\.", r".mlp.fc1."),
-        (r"\.mlp\.3\.", r".mlp.fc2."),
-        (r"^head\.", r"head.fc."),
-    ],
-    "torchvision_vit": [
-        (r"^class_token$", r"cls_token"),
-        (r"^conv_proj\.", r"patch_embed.proj."),
-        (r"^encoder\.pos_embedding$", r"pos_embed"),
-        (r"^encoder\.layers\.encoder_layer_(\d+)\.", r"blocks.\1."),
-        (r"^encoder\.ln\.", r"norm."),
-        (r"\.ln_(\d)\.", r".norm\1."),
-        (r"\.self_attention\.in_proj_", r".attn.qkv."),
-        (r"\.self_attention\.out_proj\.", r".attn.proj."),
-        (r"\.mlp\.(linear_1|0)\.", r".mlp.fc1."),
-        (r"\.mlp\.(linear_2|3)\.", r".mlp.fc2."),
-        (r"^heads\.head\.", r"head."),
-    ],
-}
-"""Whose names, and what makes timm's of them: patterns replaced one after the other."""
 
 
 def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int, name: str) -> str | None:
@@ -202,16 +126,27 @@ def from_file(
             path = installed_files(settings.package, settings.file)[0]
         except UserError as error:
             raise UserError(f"{where}.package: {error}") from None
-    elif not path.exists():
+    elif not _exists(path, f"{where}.file"):
         if settings.url is None:
             raise UserError(f"{where}.file: there is no file {path}; place it there, or write its url")
         check = partial(_usable, settings=settings, where=where, shown=settings.url)
         download(settings.url, path, check, f"place it there by hand ({where})")
+    check_regular(path, f"{where}.file: {shown}")
     found = check_sum(path, settings.sha256, f"{where}.sha256", shown)
-    state = _go_down(read(path, shown), settings.inside, shown)
+    state = tensors_inside(read(path, shown), settings.inside, shown)
     renamed = {name: tensor for name, tensor in rename(state, settings, shown).items() if not name.startswith(ignored)}
     fitting = _fitting(renamed, own, settings.fresh, shown)
     return {**own, **fitting}, f"{shown}, SHA-256 {found}"
+
+
+def _exists(path: Path, where: str) -> bool:
+    try:
+        path.lstat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise UserError(f"{where}: found {str(path)[:80]!r}: {error.strerror}; allowed: the path of a file") from None
+    return True
 
 
 def _usable(path: Path, settings: FileWeights, where: str, shown: str) -> None:
@@ -228,74 +163,6 @@ def check_sum(path: Path, allowed: str | None, where: str, shown: str = "") -> s
     return found
 
 
-def read(path: Path, shown: str = "") -> Any:
-    """Return what a file of weights holds, without running any code that is in it; errors may call it otherwise.
-
-    Raises:
-        UserError: it is no such file, is cut short, or holds more than tensors and plain values.
-    """
-    try:
-        if (shown or str(path)).endswith(".safetensors"):
-            return load_file(path)
-        # Training programs keep their arguments beside the weights; the type has no code of its own.
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = " ".join(str(error).split())
-        culprit = re.search(r"GLOBAL (\S+) was not", reason)
-        held = f"an object of type {culprit[1]}" if culprit else reason[:200]
-        raise UserError(f"{shown or path}: found {held}, which is not read because it might run code; allowed: a "
-                        "file of tensors (torch.save(model.state_dict(), ...) or safetensors)") from None  # fmt: skip
-    except (SafetensorError, OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{shown or path}: not a readable file of weights ({reason}); it may be cut short: replace or "
-                        "remove it") from None  # fmt: skip
-
-
-def _go_down(content: Any, keys: Iterable[str], path: str) -> Mapping[str, Any]:
-    for key in keys:
-        if not isinstance(content, Mapping) or key not in content:
-            found = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
-            raise UserError(f"{path}: there is no {key!r} inside (found: {found}); params.yaml: weights.inside says so")
-        content = content[key]
-    if not isinstance(content, Mapping) or not all(isinstance(value, torch.Tensor) for value in content.values()):
-        others = (
-            [key for key in content if not isinstance(content[key], torch.Tensor)]
-            if isinstance(content, Mapping)
-            else []
-        )
-        found = f"{others[0]!r}, which is no tensor" if others else f"a {type(content).__name__}"
-        raise UserError(f"{path}: found {found}; allowed: names and tensors; params.yaml: weights.inside says where in "
-                        "the file they are")  # fmt: skip
-    return content
-
-
-def rename(state: Mapping[str, torch.Tensor], settings: FileWeights, source: str) -> State:
-    """Return a checkpoint's weights under timm's names.
-
-    Args:
-        state: by the checkpoint's names.
-        settings: ``drop``, ``prefixes`` and ``names`` say what becomes of them.
-        source: what to call the checkpoint in messages.
-
-    Raises:
-        UserError: two names become the same.
-    """
-    renamed: State = {}
-    for name in state:
-        if any(fnmatchcase(name, pattern) for pattern in settings.drop):
-            continue
-        new = name
-        for prefix in settings.prefixes:
-            new = new.removeprefix(prefix)
-        for pattern, replacement in NAMES[settings.names]:
-            new = re.sub(pattern, replacement, new)
-        if new in renamed:
-            raise UserError(f"{source}: two weights become {new!r}, one of them {name!r}; allowed: one")
-        renamed[new] = state[name]
-    return renamed
-
-
 def _fitting(state: State, expected: Mapping[str, torch.Tensor], fresh: Iterable[str], source: str) -> State:
     """Return the weights if they are those that are expected, but for fresh ones."""
     extra = [name for name in state if name not in expected]
@@ -310,9 +177,19 @@ def _fitting(state: State, expected: Mapping[str, torch.Tensor], fresh: Iterable
             f"{source}: {_listed(missing)} not come with the file; params.yaml: weights.fresh may allow that"
         )
     for name, tensor in state.items():
-        if tensor.shape != expected[name].shape:
-            raise UserError(f"{source}: {name} has shape {tuple(tensor.shape)}; allowed: {tuple(expected[name].shape)}")
+        own = expected[name]
+        if tensor.shape != own.shape:
+            raise UserError(f"{source}: {name} has shape {tuple(tensor.shape)}; allowed: {tuple(own.shape)}")
+        if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
+            allowed = "floating-point numbers" if own.is_floating_point() else "whole numbers"
+            raise UserError(f"{source}: {name} has type {_type(tensor)}; allowed: {allowed}")
+        if not tensor.isfinite().all() and own.isfinite().all():
+            raise UserError(f"{source}: {name} has NaN or infinity; allowed: finite numbers")
     return {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
+
+
+def _type(tensor: torch.Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")
 
 
 def _listed(names: list[str]) -> str:

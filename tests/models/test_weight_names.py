@@ -15,7 +15,8 @@ from timm.models import convnext, swin_transformer
 
 from pipeline.core import params
 from pipeline.models.recipe import ModelSettings
-from pipeline.models.weights import load_pretrained, rename
+from pipeline.models.weight_names import rename
+from pipeline.models.weights import load_pretrained
 from tests.models.layouts import (
     LAYOUTS,
     PROFILE,
