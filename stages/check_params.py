@@ -1,8 +1,10 @@
 """Check the whole of params.yaml before anything runs, and lay out the grid.
 
-What only a built model can know is checked when it is built.
+The networks are built without weights and run once on one picture, so that one that cannot be run is found here. What
+the data or the weights decide is checked when they are read.
 """
 
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -24,8 +26,9 @@ from pipeline.metrics.localisation.metric import METRICS as LOCALISATION_METRICS
 from pipeline.metrics.localisation.tables import LocalisationEntry, LocalisationParams
 from pipeline.metrics.scores import SIMILARITY
 from pipeline.metrics.similarity import SimilaritySettings
-from pipeline.models.build import check_architecture, own_classes
-from pipeline.models.recipe import ModelSettings, TrainEntry, Training, read_recipe, train_entry_file
+from pipeline.models.build import check_architecture, own_classes, try_out
+from pipeline.models.network import Network
+from pipeline.models.recipe import ModelSettings, TrainEntry, Training, TrainingSettings, read_recipe, train_entry_file
 from pipeline.models.recipe_checks import check_checkpoints, check_own
 from pipeline.saliency.explanations import ExplainEntry, explain_entry_file
 from pipeline.saliency.method import METHODS
@@ -45,6 +48,8 @@ SECTIONS: dict[str, Any] = {
     "statistics": StatisticsSettings,
 }
 """The top level of params.yaml."""
+GUESSED = 10
+"""Classes of a network that is tried out: how many a data set has, prepare finds out."""
 KINDS = {"datasets": "data set", "models": "model", "training": "data set", "saliency": "method"}
 """What the keys of a section are names of."""
 GATE = DATA / "gates" / "params.json"
@@ -186,6 +191,24 @@ def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:
             raise unknown_name(f"{PARAMS}: cells.{name}.without", "method", method, params.names("saliency"))
     settings = params.read(f"models.{cell.model}", ModelSettings)
     recipe = read_recipe(cell.dataset, settings, cell.model)
+    _check_recipe(cell, settings, recipe, plan)
+    network = Network(
+        settings=settings.network(), head=recipe.head if recipe else (),
+        classes=GUESSED if recipe else own_classes(settings.network(), f"{PARAMS}: training.{cell.dataset}"),
+        image_size=params.read(f"datasets.{cell.dataset}.image_size", params.ImageSize),
+    )  # fmt: skip
+    frozen = recipe is not None and recipe.backbone == "frozen"
+    _tried(network.model_dump_json(), cell.model, frozen, 0 if recipe else plan.layers)
+
+
+@cache
+def _tried(network: str, model: str, frozen: bool, layers: int) -> None:
+    try_out(Network.model_validate_json(network), model, frozen=frozen, layers=layers)
+
+
+def _check_recipe(
+    cell: CellSettings, settings: ModelSettings, recipe: TrainingSettings | None, plan: PlanSettings
+) -> None:
     if recipe is None:
         if settings.weights is None:
             raise UserError(f"{PARAMS}: models.{cell.model}.weights: found null; allowed: timm or a file, because "

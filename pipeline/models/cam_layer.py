@@ -69,8 +69,6 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
     elif not info or info["module"] not in dict(network.named_modules()):
         raise UserError("params.yaml: models: cam_layer: found 'auto'; timm does not say where the last features of "
                         "this architecture are; allowed here: a path")  # fmt: skip
-    if AUTO not in (path, layout) and layout != "tokens":
-        return CamLayer(path, layout, None)  # type: ignore[arg-type]
     chosen = info["module"] if path == AUTO else path
     shape = _output_shape(network, chosen, image_size)
     found = _layout(shape, info.get("num_chs")) if layout == AUTO else layout
@@ -83,6 +81,9 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
     if found is None:
         raise UserError(f"params.yaml: models: cam_layout: found 'auto'; timm does not say how the output of {chosen} "
                         f"is laid out ({shape}); allowed here: a layer with another output, or its layout")  # fmt: skip
+    if not _possible(found, shape):
+        raise UserError(f"params.yaml: models: cam_layout: found {found!r} for layer {chosen}, whose output has shape "
+                        f"{shape} for a square picture")  # fmt: skip
     side = _side(shape, info.get("reduction"), image_size) if found == "tokens" else None
     return CamLayer(chosen, found, side)  # type: ignore[arg-type]
 
@@ -110,13 +111,23 @@ def _output_shape(network: nn.Module, path: str, image_size: int) -> tuple[int, 
 
     handle = layer_at(network, path).register_forward_hook(note)
     try:
-        with torch.inference_mode():
-            network(torch.zeros(1, 3, image_size, image_size))
+        run(network, image_size)
     finally:
         handle.remove()
     if len(outputs) != 1:
         raise runs(path, len(outputs))
     return tuple(outputs[0].shape) if isinstance(outputs[0], torch.Tensor) else None
+
+
+def run(network: nn.Module, image_size: int) -> Any:
+    """Return what a network makes of one black picture; one that cannot be run is a `UserError`."""
+    try:
+        with torch.inference_mode():
+            return network(torch.zeros(1, 3, image_size, image_size))
+    except Exception as error:  # whatever the network and its libraries raise
+        raise UserError(f"params.yaml: models: the network does not run on a picture of {image_size} pixels a side "
+                        f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); allowed: other arguments, "
+                        "another architecture, or another image_size of the data set") from None  # fmt: skip
 
 
 def _layout(shape: tuple[int, ...] | None, channels: int | None) -> Layout | None:
@@ -128,6 +139,15 @@ def _layout(shape: tuple[int, ...] | None, channels: int | None) -> Layout | Non
     if len(shape) == 4 and shape[1] != shape[3] and channels in (shape[1], shape[3]):
         return "channels_first" if shape[1] == channels else "channels_last"
     return None
+
+
+def _possible(layout: str, shape: tuple[int, ...] | None) -> bool:
+    """Say whether an output may be laid out so: a square picture becomes a square grid."""
+    if layout == "tokens":
+        return shape is not None and len(shape) == 3
+    return shape is not None and len(shape) == 4 and (shape[1:3] if layout == "channels_last" else shape[2:]) in [
+        (side, side) for side in shape
+    ]  # fmt: skip
 
 
 def _last_block(network: nn.Module, path: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from pipeline.core.documents import read_document
 from pipeline.core.files import write_json
@@ -17,6 +17,32 @@ Widths = Annotated[tuple[Count, ...], BeforeValidator(as_tuple)]
 """Of a head's hidden layers; empty where the features go to the classes at once."""
 NETWORK = "network.json"
 """File with a `Network`, in the folder of a model and in that of its cell."""
+
+
+OURS = {
+    "pretrained": "weights", "checkpoint_path": "weights", "pretrained_cfg": "weights",
+    "pretrained_cfg_overlay": "weights", "pretrained_strict": "weights", "pretrained_custom_load": "weights",
+    "pretrained_filter_fn": "weights", "cache_dir": "weights", "num_classes": "the data set",
+    "in_chans": "the pictures", "img_size": "image_size of the data set", "features_only": "cam_layer",
+    "out_indices": "cam_layer", "device": "COSE_DEVICE", "dtype": "precision",
+}  # fmt: skip
+"""Arguments of timm's constructors that other settings stand for."""
+LARGEST = 10_000
+"""Number that a constructor may be given, of blocks or channels; building more would fill the memory."""
+
+
+def _for_constructor(arguments: dict[str, Any]) -> dict[str, Any]:
+    for name in arguments:
+        if name in OURS:
+            raise ValueError(f"arguments without {name!r}, which {OURS[name]} stands for")
+    numbers = list(arguments.values())
+    while numbers:
+        one = numbers.pop()
+        if isinstance(one, list | dict):
+            numbers += one.values() if isinstance(one, dict) else one
+        elif isinstance(one, int | float) and abs(one) > LARGEST:
+            raise ValueError(f"numbers of at most {LARGEST}")
+    return arguments
 
 
 class NetworkSettings(Settings):
@@ -33,13 +59,13 @@ class NetworkSettings(Settings):
         cam_layout: how that output is laid out, or ``auto``.
     """
 
-    architecture: str
-    arguments: dict[str, Any] = Field(default_factory=dict)
-    crop_fraction: Annotated[float, Field(gt=0.01, le=1)] | Literal["auto"] = "auto"
+    architecture: Annotated[str, Field(max_length=100)]
+    arguments: Annotated[dict[str, Any], AfterValidator(_for_constructor)] = Field(default_factory=dict)
+    crop_fraction: Annotated[float, Field(ge=0.05, le=1)] | Literal["auto"] = "auto"
     interpolation: Literal["auto", "bilinear", "bicubic"] = "auto"
     mean: Channels | Literal["auto"] = "auto"
     std: Annotated[tuple[Positive, Positive, Positive], BeforeValidator(as_tuple)] | Literal["auto"] = "auto"
-    cam_layer: str = "auto"
+    cam_layer: Annotated[str, Field(max_length=200)] = "auto"
     cam_layout: Literal["auto", "channels_first", "channels_last", "tokens"] = "auto"
 
 

@@ -95,7 +95,7 @@ def foreign_global(path: Path) -> str | None:
 
 
 def _foreign(file: Any) -> str | None:
-    memo: dict[int, str | None] = {}
+    memo: dict[Any, str | None] = {}
     texts: list[str] = []
     pushed: str | None = None
     stream: BinaryIO = file

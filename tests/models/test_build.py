@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,8 @@ import torch
 
 from pipeline.core import params
 from pipeline.core.errors import UserError
-from pipeline.models.build import PLAIN, build, resolved, seeded
+from pipeline.models.build import PLAIN, build, resolved, seeded, try_out
+from pipeline.models.cam_layer import CamLayer
 from pipeline.models.network import Network, NetworkSettings
 from pipeline.models.recipe import FileWeights, ModelSettings, TrainingSettings
 from tests.conftest import described
@@ -37,14 +39,86 @@ def test_bad_models(change: dict[str, Any], message: str) -> None:
         build(small_network(**change), 0)
 
 
-def test_a_wrong_layout_is_found_out() -> None:
-    model = build(small_network(cam_layout="tokens"), 0)
-    with pytest.raises(UserError, match=r"cam_layout: found .tokens. for layer layer4\.-1, whose output has shape"):
-        model.grid(torch.zeros(1, 16, 7, 7))
+@pytest.mark.parametrize(
+    ("layer", "layout", "shape"),
+    [("layer4.-1", "tokens", r"\(1, 16, \d, \d\)"), ("layer4.-1", "channels_last", r"\(1, 16, \d, \d\)"),
+     ("fc", "tokens", r"\(1, 4\)"), ("global_pool", "channels_first", r"\(1, 16\)"), ("fc", "channels_last", "")],
+)  # fmt: skip
+def test_a_wrong_layout_is_found_out(layer: str, layout: str, shape: str) -> None:
+    message = rf"cam_layout: found '{layout}' for layer {layer}, whose output has shape {shape}"
+    with pytest.raises(UserError, match=message):
+        build(small_network(cam_layer=layer, cam_layout=layout), 0)
+    with pytest.raises(UserError, match=rf"^params.yaml: models\.mine: {message}"):
+        try_out(small_network(cam_layer=layer, cam_layout=layout), "mine", frozen=False, layers=0)
+    model = build(small_network(), 0)
+    with pytest.raises(UserError, match=r"cam_layout: found 'channels_first' for layer layer4\.-1, whose output has"):
+        model.grid(torch.zeros(1, 50, 16))
+
+
+REFUSED = {
+    "act_layer": {"arguments": {"act_layer": "nope"}},
+    "norm_layer": {"arguments": {"norm_layer": "nope"}},
+    "block": {"arguments": {"block": "x"}},
+    "no layers": {"arguments": {"layers": []}},
+    "too few layers": {"arguments": {"layers": [1, 1]}},
+    "stem_width": {"arguments": {"stem_width": 0, "stem_type": "deep"}},
+    "drop_rate": {"arguments": {"drop_rate": "x"}},
+    "a drop_rate of two": {"arguments": {"drop_rate": 2}},
+    "global_pool": {"arguments": {"global_pool": ""}},
+    "unknown": {"arguments": {"colour": 1}},
+    "no such layer": {"cam_layer": "layer9"},
+    "a layer that does not run": {"architecture": "inception_v3", "cam_layer": "auto", "cam_layout": "auto"},
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_a_network_that_cannot_be_built_or_run_is_found_without_weights(name: str) -> None:
+    with pytest.raises(UserError, match=r"^params\.yaml: models\.mine: ") as caught:
+        try_out(small_network(**REFUSED[name]), "mine", frozen=False, layers=0)
+    assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
+
+
+@pytest.mark.parametrize(
+    "name", ["resnet18", "vit_tiny_patch16_224", "swin_tiny_patch4_window7_224", "xcit_nano_12_p16_224"]
+)
+def test_what_can_be_built_is_tried_out_in_a_moment(name: str) -> None:
+    before = torch.get_rng_state()
+    network = described(name, 5, 224, (8,))
+    began = time.process_time()
+    try_out(network, "mine", frozen=True, layers=1)
+    assert time.process_time() - began < 20  # with weights, the largest of the paper's take longer
+    assert torch.equal(torch.get_rng_state(), before)
+    assert {tensor.device.type for tensor in build(network, 0).state_dict().values()} == {"cpu"}
+
+
+def test_what_training_and_randomising_need_is_tried_out() -> None:
+    distilled = described("deit_tiny_distilled_patch16_224", 5, 224, arguments={"depth": 1})
+    with pytest.raises(UserError, match="timm knows 2 classifiers of this architecture"):
+        try_out(distilled, "mine", frozen=True, layers=0)
+    try_out(distilled, "mine", frozen=False, layers=0)
+    with pytest.raises(UserError, match=r"plan\.layers: found 9; allowed: at most \d"):
+        try_out(small_network(), "mine", frozen=False, layers=9)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"in_chans": 1}, "arguments without 'in_chans', which the pictures stands for"),
+        ({"checkpoint_path": "/etc/passwd"}, "arguments without 'checkpoint_path', which weights stands for"),
+        ({"features_only": True}, "arguments without 'features_only', which cam_layer stands for"),
+        ({"layers": [1, 1, 1, 10_000_000]}, "numbers of at most 10000"),
+        ({"deep": {"er": [[1e300]]}}, "numbers of at most 10000"),
+    ],
+)
+def test_arguments_that_the_benchmark_gives_itself_are_refused(arguments: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=rf"^params\.yaml: models\.x\.arguments: found \{{.*\}}; allowed: {message}$"):
+        params.check("models.x", ModelSettings, {"architecture": "resnet18", "arguments": arguments})
 
 
 def test_tokens_are_laid_out_row_by_row_without_the_class_token() -> None:
-    model = build(small_network(cam_layout="tokens"), 0)
+    model = build(small_network(), 0)
+    model.cam = CamLayer(model.cam.path, "tokens", None)
     tokens = torch.arange(10.0).view(1, 10, 1)  # a class token and a 3 by 3 grid
     assert model.grid(tokens)[0, 0].tolist() == [[1, 2, 3], [4, 5, 6], [7, 8, 9]]
 
