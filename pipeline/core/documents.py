@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
+from pipeline.core.allowed import allowed, shown
 from pipeline.core.errors import UserError
 from pipeline.core.files import DAMAGED, read_json
 from pipeline.core.params import Settings
@@ -37,6 +38,4 @@ def as_document(content: Any, kind: type[Document], file: Path) -> Document:
         where = f"{file}: {key}" if key else str(file)
         if first["type"] == "missing":
             raise UserError(f"{where}: missing; {DAMAGED}") from None
-        found = repr(first["input"]) if len(repr(first["input"])) <= 80 else f"{repr(first['input'])[:80]}…"
-        said = first["msg"].removeprefix("Value error, ")
-        raise UserError(f"{where}: found {found}; {said[:1].lower()}{said[1:]}; {DAMAGED}") from None
+        raise UserError(f"{where}: found {shown(first['input'])}; allowed: {allowed(first)}; {DAMAGED}") from None

@@ -6,16 +6,16 @@ its declaration says what is assumed instead. A stage reads only the keys that i
 
 from __future__ import annotations
 
-import re
 import sys
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Tag, TypeAdapter, ValidationError
 
+from pipeline.core.allowed import allowed, shown
 from pipeline.core.errors import UserError, nearest
+from pipeline.core.yaml_file import read_yaml
 
 PARAMS = Path("params.yaml")
 
@@ -32,8 +32,10 @@ def as_tuple(value: Any) -> Any:
 
 
 Fraction = Annotated[float, Field(gt=0, lt=1)]
-Positive = Annotated[float, Field(gt=0)]
-Count = Annotated[int, Field(ge=1)]
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Count = Annotated[int, Field(ge=1, le=10**6)]
+Steps = Annotated[int, Field(ge=1, le=10_000)]
+"""Of an iteration, or samples that are averaged: more would be a slip, and take days or all of the memory."""
 Seed = Annotated[int, Field(ge=0, lt=2**63, strict=True)]
 ImageSize = Annotated[int, Field(ge=16, le=1024, strict=True)]
 Channels = Annotated[tuple[float, float, float], BeforeValidator(as_tuple)]
@@ -42,35 +44,9 @@ Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
 Strings = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 
-class _Yaml12(yaml.SafeLoader):
-    """Reads numbers and truth values as YAML 1.2 and DVC do: 1e-4 is a number, and `no` is a word."""
-
-
-_Yaml12.yaml_implicit_resolvers = {
-    first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":float", ":bool"))]
-    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
-}
-_Yaml12.add_implicit_resolver(
-    "tag:yaml.org,2002:float",
-    re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?([eE][-+]?[0-9]+)?|\.[0-9]+[eE][-+]?[0-9]+|\.inf|\.nan)$"),
-    list("-+.0123456789"),
-)
-_Yaml12.add_implicit_resolver(
-    "tag:yaml.org,2002:bool", re.compile("^(true|True|TRUE|false|False|FALSE)$"), list("tTfF")
-)
-
-
 @cache
 def _document(path: Path) -> dict[str, Any]:
-    try:
-        document = yaml.load(path.read_text(encoding="utf-8"), _Yaml12)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; run from the root of the repository") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: not valid YAML ({' '.join(str(error).split())})") from None
-    if not isinstance(document, dict):
-        raise UserError(f"{path}: found {type(document).__name__}; a mapping of sections is allowed")
-    return document
+    return read_yaml(path)
 
 
 def explain_error(where: str, error: ValidationError, known: dict[str, Any] | None = None) -> UserError:
@@ -81,16 +57,11 @@ def explain_error(where: str, error: ValidationError, known: dict[str, Any] | No
     key = ".".join([where, *(str(part) for part in first["loc"] if not str(part).startswith(inner))])
     if first["type"] == "extra_forbidden":
         hint = nearest(first["loc"][-1], known or ())
-        allowed = ", ".join(sorted(known)) if known else "no further keys"
-        return UserError(f"{PARAMS}: {key}: unknown key{hint} (allowed: {allowed})")
+        keys = ", ".join(sorted(known)) if known else "no further keys"
+        return UserError(f"{PARAMS}: {key}: unknown key{hint} (allowed: {keys})")
     if first["type"] == "missing":
         return UserError(f"{PARAMS}: {key}: missing; it has no default")
-    found = first["input"]
-    message = first["msg"].removeprefix("Value error, ").replace("tuple", "list")
-    message = re.sub(r"dictionary( or instance of \w+)?", "mapping", message)
-    if first["type"] == "string_type" and isinstance(found, int | float):
-        message += ", in quotes"
-    return UserError(f"{PARAMS}: {key}: found {found!r}; allowed: {message[:1].lower()}{message[1:]}")
+    return UserError(f"{PARAMS}: {key}: found {shown(first['input'])}; allowed: {allowed(first)}")
 
 
 def _worst(error: ValidationError) -> Any:

@@ -57,7 +57,7 @@ Rows = npt.NDArray[np.bool_]
 class StatisticsSettings(Settings):
     """How intervals are drawn."""
 
-    resamples: Annotated[int, Field(ge=100)]
+    resamples: Annotated[int, Field(ge=100, le=100_000)]
     confidence: Fraction
 
 

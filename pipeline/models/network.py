@@ -13,7 +13,7 @@ from pipeline.core.params import Channels, Count, ImageSize, Positive, Settings,
 
 AUTO = "auto"
 """Stands for what timm says about an architecture."""
-Widths = Annotated[tuple[Count, ...], BeforeValidator(as_tuple)]
+Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=65_536)], ...], BeforeValidator(as_tuple), Field(max_length=16)]
 """Of a head's hidden layers; empty where the features go to the classes at once."""
 NETWORK = "network.json"
 """File with a `Network`, in the folder of a model and in that of its cell."""

@@ -19,7 +19,7 @@ from pipeline.core.names import checked_cell
 from pipeline.core.params import Count, Fraction, ImageSize, Percents, Positive, Seed, Settings, Strings
 from pipeline.models.network import NetworkSettings, Widths
 
-Epochs = Annotated[int, Field(ge=1)]
+Epochs = Annotated[int, Field(ge=1, le=100_000)]
 State = Annotated[str, Field(pattern=r"^(trained|epoch_\d{3,})$")]
 """A state of a user's model: `trained`, or a checkpoint by the epoch that it was taken after, such as `epoch_005`."""
 
@@ -116,12 +116,12 @@ class TrainingSettings(Settings):
     backbone: Literal["frozen", "trained"] = "trained"
     precision: Literal["float32", "bfloat16", "float16"] = "float32"
     optimizer: Literal["adam", "adamw", "sgd"] = "adamw"
-    learning_rate: Positive = 1e-3
+    learning_rate: Annotated[float, Field(gt=0, le=1000)] = 1e-3
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
-    weight_decay: Annotated[float, Field(ge=0)] = 0.05
-    warmup_steps: Annotated[int, Field(ge=0)] = 0
-    clip_value: Annotated[float, Field(gt=0)] | None = None
-    plateau_patience: Annotated[int, Field(ge=0)] = 2
+    weight_decay: Annotated[float, Field(ge=0, le=1000)] = 0.05
+    warmup_steps: Annotated[int, Field(ge=0, le=10**9)] = 0
+    clip_value: Positive | None = None
+    plateau_patience: Annotated[int, Field(ge=0, le=100_000)] = 2
     plateau_factor: Fraction = 0.3
     augment: StrictBool = True
 

@@ -123,12 +123,12 @@ class StatesFile(Settings):
     def _states_are_in_order(self) -> StatesFile:
         epochs = [int(state.removeprefix("epoch_")) for _, state in sorted(self.checkpoints.items(), key=_by_number)]
         if any(after <= before for before, after in pairwise(epochs)):
-            raise ValueError("a later checkpoint was not taken after a later epoch")
+            raise ValueError("checkpoints in the order of their epochs")
         if any(state != f"top_{number}" for number, state in self.layers.items()):
-            raise ValueError("a state is named for another number of stages")
+            raise ValueError("states named for their number of stages")
         absent = {TRAINED, RANDOM, *self.checkpoints.values(), *self.layers.values()} - self.sha256.keys()
         if absent:
-            raise ValueError(f"sha256 lacks {min(absent)}")
+            raise ValueError(f"a sha256 of {min(absent)}")
         return self
 
 

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-import yaml
-
 from pipeline.core import params
 from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.yaml_file import parse_yaml
 from pipeline.saliency.method import METHODS, Cost, Method, MethodSettings
 
 WRITTEN = re.compile(r"(?P<method>[a-z0-9_]+)(@(?P<layer>[^:@]+))?(:(?P<settings>.+))?")
@@ -85,7 +84,7 @@ def _change(one: str, written: str) -> tuple[str, Any]:
     key, equals, value = one.partition("=")
     if not equals or not value:
         raise UserError(f"methods: found {written!r}; allowed: settings as key=value, with commas between them")
-    return key.strip(), yaml.safe_load(value)
+    return key.strip(), parse_yaml(value, f"methods: {key.strip()}")
 
 
 def at_layers(candidates: Sequence[Candidate], layers: Sequence[str]) -> list[Candidate]:

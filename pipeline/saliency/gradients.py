@@ -15,6 +15,7 @@ from pipeline.core.batches import batches
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.method import MethodSettings
 
+Baseline = Annotated[float, Field(ge=-100, le=100)]
 Score = Literal["softmax", "logit"]
 Combine = Callable[[torch.Tensor], torch.Tensor]
 Step = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, Combine]]

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from pipeline.core import params
 from pipeline.core.grid import CellSettings
 from pipeline.core.params import check
+from pipeline.core.yaml_file import parse_yaml
 from pipeline.models.build import check_architecture
 from pipeline.models.recipe import ModelSettings
 from tests.world import ROOT, World, every_cell
@@ -77,7 +77,7 @@ def test_the_blocks_of_the_documentation_fit() -> None:
     text = "".join((ROOT / "docs" / name).read_text() for name in ("paper.md", "models.md"))
     models, cells = {}, {}
     for block in re.findall(r"```yaml\n(.*?)```", text, re.DOTALL):
-        content = yaml.load(block, params._Yaml12)
+        content = parse_yaml(block, "docs/paper.md")
         models |= content.get("models", {})
         cells |= content.get("cells", {})
     assert set(models) >= {"densenet121", "vgg16", "mine"}

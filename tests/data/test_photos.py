@@ -100,7 +100,5 @@ def test_the_stage_prepares_them(tmp_path: Path) -> None:
 
 def test_there_is_nothing_to_split() -> None:
     raw = SETTINGS.model_dump() | {"split": {"validation": 0.1, "test": 0.2}}
-    with pytest.raises(
-        UserError, match=r"^params\.yaml: datasets\.photos\.split: found {.*}; allowed: input should be"
-    ):
+    with pytest.raises(UserError, match=r"^params\.yaml: datasets\.photos\.split: found {.*}; allowed: "):
         params.check("datasets.photos", photos.Settings, raw)

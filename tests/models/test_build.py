@@ -199,7 +199,7 @@ def test_a_network_comes_back_and_says_how_pictures_are_brought_to_it(tmp_path: 
     (tmp_path / "network.json").write_text(
         (tmp_path / "network.json").read_text().replace('"classes": 4', '"classes": 0')
     )
-    with pytest.raises(UserError, match=r"network\.json: classes: found 0; input should be greater than or equal to 1"):
+    with pytest.raises(UserError, match=r"network\.json: classes: found 0; allowed: at least 1"):
         Network.read(tmp_path)
 
 

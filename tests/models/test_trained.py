@@ -92,18 +92,24 @@ def test_states_come_back_by_what_they_are_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"checkpoints": {"5": "../epoch_001"}}, r"checkpoints\.5: found '\.\./epoch_001'; string should match"),
-        ({"checkpoints": {"100": "epoch_001"}}, r"checkpoints\.100.*: found '100'; string should match"),
-        ({"layers": {"1": "../top_1"}}, r"layers\.1: found '\.\./top_1'; string should match"),
-        ({"weights_from": 3}, "weights_from: found 3; input should be a valid dictionary"),
+        ({"checkpoints": {"5": "../epoch_001"}}, r"checkpoints\.5: found '\.\./epoch_001'; allowed: text that matches"),
+        ({"checkpoints": {"100": "epoch_001"}}, r"checkpoints\.100.*: found '100'; allowed: text that matches"),
+        ({"layers": {"1": "../top_1"}}, r"layers\.1: found '\.\./top_1'; allowed: text that matches"),
+        ({"weights_from": 3}, "weights_from: found 3; allowed: a mapping"),
         ({"computed_by": {}}, "computed_by.device: missing"),
-        ({"checkpoints": {"10": "trained"}}, r"checkpoints\.10: found 'trained'; string should match"),
-        ({"checkpoints": {"10": "epoch_002", "20": "epoch_001"}}, "found .*; a later checkpoint was not taken after a"),
-        ({"checkpoints": {"10": "epoch_002", "20": "epoch_002"}}, "found .*; a later checkpoint was not taken after a"),
-        ({"layers": {"1": "top_2"}}, "found .*; a state is named for another number of stages"),
-        ({"sha256": {"trained": "0" * 64}}, "found .*; sha256 lacks random"),
-        ({"sha256": {"trained": "0" * 63}}, r"sha256\.trained: found '0{63}'; string should match"),
-        ({"more": 3}, "more: found 3; extra inputs are not permitted"),
+        ({"checkpoints": {"10": "trained"}}, r"checkpoints\.10: found 'trained'; allowed: text that matches"),
+        (
+            {"checkpoints": {"10": "epoch_002", "20": "epoch_001"}},
+            "found .*; allowed: checkpoints in the order",
+        ),
+        (
+            {"checkpoints": {"10": "epoch_002", "20": "epoch_002"}},
+            "found .*; allowed: checkpoints in the order",
+        ),
+        ({"layers": {"1": "top_2"}}, "found .*; allowed: states named for their number of stag"),
+        ({"sha256": {"trained": "0" * 64}}, "found .*; allowed: a sha256 of random"),
+        ({"sha256": {"trained": "0" * 63}}, r"sha256\.trained: found '0{63}'; allowed: text that matches"),
+        ({"more": 3}, "more: found 3; allowed: no further keys"),
     ],
 )
 def test_states_that_do_not_fit_are_one_line(change: dict[str, Any], message: str, tmp_path: Path) -> None:

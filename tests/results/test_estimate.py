@@ -178,7 +178,4 @@ def test_a_wrong_parameter_is_one_line(tmp_path: Path) -> None:
     world.edit("saliency.lime.samples", 0)
     done = world.stage("estimate", check=False)
     assert done.returncode == 1
-    assert (
-        done.stderr
-        == "error: params.yaml: saliency.lime.samples: found 0; allowed: input should be greater than or equal to 2\n"
-    )
+    assert done.stderr == "error: params.yaml: saliency.lime.samples: found 0; allowed: at least 2\n"

@@ -52,7 +52,7 @@ class AreaSettings(Section):
 class Settings(DatasetSettings):
     """How many images are drawn, and how large their objects are."""
 
-    images: Annotated[int, Field(ge=50)]
+    images: Annotated[int, Field(ge=50, le=10**6)]
     area: AreaSettings
     split: SplitSettings
 

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, Field
 from torchvision.transforms.functional import gaussian_blur
 from typing_extensions import override
 
-from pipeline.core.params import Count, Positive, Settings
+from pipeline.core.params import Positive, Settings, Steps
 from pipeline.metrics.faithfulness.batch import Answer, Batch, Probe
 from pipeline.metrics.faithfulness.metric import Reading, quotient
 
@@ -198,7 +198,7 @@ class DeletionSettings(Settings):
         fill: colour that they are deleted to, black or the picture's own mean colour.
     """
 
-    steps: Count
+    steps: Steps
     fill: Fill
 
     @property
@@ -216,8 +216,8 @@ class InsertionSettings(Settings):
         sigma: its deviation in pixels.
     """
 
-    steps: Count
-    kernel: Annotated[int, Field(ge=3), AfterValidator(_odd)]
+    steps: Steps
+    kernel: Annotated[int, Field(ge=3, le=1023), AfterValidator(_odd)]
     sigma: Positive
 
     @property

@@ -33,7 +33,7 @@ class RoadSettings(Settings):
     """
 
     percents: Percents = (20, 40, 60, 80)
-    noise: Annotated[float, Field(ge=0)] = 0.01
+    noise: Annotated[float, Field(ge=0, le=100)] = 0.01
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Annotated
 
 import numpy as np
 import torch
+from pydantic import Field
 
-from pipeline.core.params import Count, Positive
+from pipeline.core.params import Steps
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.gradients import Combine, GradientSettings, grey_map, sum_over_path
 from pipeline.saliency.method import Cost, Method
@@ -24,9 +26,9 @@ TRUNCATE = 4.0
 class Settings(GradientSettings):
     """Sigmas are in pixels: the path ends at ``max_sigma``; ``grad_step`` is the finite difference in sigma."""
 
-    steps: Count
-    max_sigma: Positive
-    grad_step: Positive
+    steps: Steps
+    max_sigma: Annotated[float, Field(gt=0, le=1000)]
+    grad_step: Annotated[float, Field(gt=0, le=10)]
 
 
 def blur_matrix(size: int, sigma: float) -> np.ndarray[tuple[int, int], np.dtype[np.float64]]:

@@ -12,12 +12,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Annotated
 
 import torch
-from pydantic import model_validator
+from pydantic import Field, model_validator
 
 from pipeline.core.batches import batches
-from pipeline.core.params import Count, Fraction, Positive
+from pipeline.core.params import Fraction, Positive, Steps
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.gradients import gradient
 from pipeline.saliency.method import Cost, Method, MethodSettings
@@ -32,6 +33,8 @@ PENALTY, GROWTH = 300.0, 1.0035
 LEVEL = 2**-16
 """Mask values are equal when they round to the same multiple of this: the last bit of a float would rank by chance."""
 
+Pixels = Annotated[int, Field(ge=1, le=1024)]
+
 
 class Settings(MethodSettings):
     """What the mask is like, and how it is found.
@@ -45,12 +48,12 @@ class Settings(MethodSettings):
         max_blur: deviation of the strongest blur, in pixels.
     """
 
-    iterations: Count
+    iterations: Steps
     area: Fraction
     learning_rate: Positive = 0.01
-    step: Count = 7
-    sigma: Count = 21
-    max_blur: Positive = 20.0
+    step: Pixels = 7
+    sigma: Pixels = 21
+    max_blur: Annotated[float, Field(gt=0, le=1000)] = 20.0
 
     @model_validator(mode="after")
     def _check(self) -> Settings:

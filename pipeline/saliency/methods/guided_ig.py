@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from pydantic import Field
 
-from pipeline.core.params import Count
+from pipeline.core.params import Steps
 from pipeline.models.classifier import Classifier
-from pipeline.saliency.gradients import GradientSettings, gradient, grey_map
+from pipeline.saliency.gradients import Baseline, GradientSettings, gradient, grey_map
 from pipeline.saliency.method import Cost, Method
 
 CLOSE = 1e-9
@@ -31,8 +31,8 @@ Gradient = Callable[[torch.Tensor], torch.Tensor]
 class Settings(GradientSettings):
     """``fraction`` of the pixels move at a time; none strays further than ``max_dist`` from the straight line."""
 
-    steps: Count
-    baseline: float
+    steps: Steps
+    baseline: Baseline
     fraction: Annotated[float, Field(gt=0, le=1)]
     max_dist: Annotated[float, Field(ge=0, le=1)]
 

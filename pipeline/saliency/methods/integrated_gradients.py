@@ -10,17 +10,17 @@ from collections.abc import Sequence
 
 import torch
 
-from pipeline.core.params import Count
+from pipeline.core.params import Steps
 from pipeline.models.classifier import Classifier
-from pipeline.saliency.gradients import Combine, GradientSettings, gradient, grey_map, sum_over_path
+from pipeline.saliency.gradients import Baseline, Combine, GradientSettings, gradient, grey_map, sum_over_path
 from pipeline.saliency.method import Cost, Method
 
 
 class Settings(GradientSettings):
     """``baseline`` is a value in normalised space: 0 is the mean image."""
 
-    steps: Count
-    baseline: float
+    steps: Steps
+    baseline: Baseline
 
 
 REMEMBERED = 64

@@ -43,7 +43,7 @@ them find for one picture is the same."""
 class QuickshiftSettings(Section):
     """Superpixels: width of the density kernel in pixels, cut-off distance, and the weight of colour over place."""
 
-    kernel_size: Positive
+    kernel_size: Annotated[float, Field(ge=1, le=100)]
     max_dist: Positive
     ratio: Annotated[float, Field(ge=0, le=1)]
 
@@ -51,7 +51,7 @@ class QuickshiftSettings(Section):
 class Settings(MethodSettings):
     """``hide_color`` is the grey level (0 to 255) of hidden superpixels; ``features`` is how many may be shown."""
 
-    samples: Annotated[int, Field(ge=2)]
+    samples: Annotated[int, Field(ge=2, le=100_000)]
     features: Count
     positive_only: StrictBool
     hide_color: Annotated[int, Field(ge=0, le=255)]

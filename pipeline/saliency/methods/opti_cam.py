@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional as F
 
 from pipeline.core.batches import batches
-from pipeline.core.params import Count, Positive
+from pipeline.core.params import Positive, Steps
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.cams import activations_alone, weighted_sum
 from pipeline.saliency.masks import Masked, apply_masks
@@ -39,10 +39,10 @@ class Settings(MethodSettings):
             authors' code a tenth of the iterations). None to take every step.
     """
 
-    iterations: Count
+    iterations: Steps
     learning_rate: Positive
     masked: Masked = "picture"
-    check_every: Count | None = None
+    check_every: Steps | None = None
 
 
 def scale(maps: torch.Tensor) -> torch.Tensor:

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from pydantic import Field, StrictBool
 
-from pipeline.core.params import Count
+from pipeline.core.params import Steps
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.gradients import Combine, GradientSettings, grey_map, sum_over_path
 from pipeline.saliency.method import Cost, Method
@@ -22,8 +22,8 @@ from pipeline.saliency.method import Cost, Method
 class Settings(GradientSettings):
     """``noise`` is the standard deviation as a part of the image's (max - min), in normalised space."""
 
-    samples: Count
-    noise: Annotated[float, Field(ge=0)]
+    samples: Steps
+    noise: Annotated[float, Field(ge=0, le=100)]
     squared: StrictBool
 
 

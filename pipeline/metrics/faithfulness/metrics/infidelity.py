@@ -28,7 +28,7 @@ class Settings(BaseSettings):
         noise: their deviation, in normalised units.
     """
 
-    samples: Annotated[int, Field(ge=2)]
+    samples: Annotated[int, Field(ge=2, le=10_000)]
     noise: Positive
 
 

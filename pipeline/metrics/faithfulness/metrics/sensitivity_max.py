@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from typing_extensions import override
 
-from pipeline.core.params import Count, Positive
+from pipeline.core.params import Positive, Steps
 from pipeline.core.params import Settings as BaseSettings
 from pipeline.metrics.faithfulness.batch import Answer, Batch, Probe
 from pipeline.metrics.faithfulness.metric import Metric, Reading, quotient
@@ -26,7 +26,7 @@ class Settings(BaseSettings):
         radius: of a change, in normalised units.
     """
 
-    samples: Count
+    samples: Steps
     radius: Positive
 
 
