@@ -83,7 +83,7 @@ def _end(number: int, _: FrameType | None) -> NoReturn:
 def _said(error: BaseException) -> str:
     """Return the one line for an error."""
     if isinstance(error, UserError):
-        return str(error)
+        return " ".join(str(error).splitlines())
     if isinstance(error, OSError):
         where = f"{error.filename}: " if error.filename is not None else ""
         return f"{where}{error.strerror or ' '.join(str(error).split()) or type(error).__name__}"

@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, Tag, TypeAdapter, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Tag, TypeAdapter, ValidationError
 
 from pipeline.core.allowed import allowed, shown
 from pipeline.core.errors import UserError, nearest
@@ -41,6 +41,16 @@ ImageSize = Annotated[int, Field(ge=16, le=1024, strict=True)]
 Channels = Annotated[tuple[float, float, float], BeforeValidator(as_tuple)]
 Percents = Annotated[tuple[Annotated[int, Field(ge=1, le=99)], ...], BeforeValidator(as_tuple)]
 Sha256 = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+
+
+def _printable(text: str) -> str:
+    if not text.isprintable():
+        raise ValueError("printable characters")
+    return text
+
+
+PathText = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_printable)]
+"""The path of a file or folder, or a URL."""
 Strings = Annotated[tuple[str, ...], BeforeValidator(as_tuple)]
 
 

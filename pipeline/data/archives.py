@@ -188,9 +188,11 @@ def read_matrices(file: Path, names: Sequence[str]) -> list[npt.NDArray[np.float
     except Exception as error:  # the parser trips over damage in its own ways: TypeError, struct.error, zlib.error ...
         raise UserError(f"{file}: not a readable MATLAB file ({reason(error)})") from None
     for name in names:
-        kind = variables[name].dtype if name in variables else None
-        if kind is None or kind.kind not in "iuf" or not np.isfinite(variables[name]).all():
-            found = "none" if kind is None else f"one of type {kind}"
+        matrix = variables.get(name)
+        if not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "iuf" or not np.isfinite(matrix).all():
+            found = "none"
+            if matrix is not None:
+                found = f"one of type {matrix.dtype if isinstance(matrix, np.ndarray) else type(matrix).__name__}"
             raise UserError(f"{file}: variable {name}: found {found}; allowed: a matrix of finite numbers")
     return [variables[name].astype(np.float64) for name in names]
 
@@ -218,6 +220,8 @@ def list_folders(root: Path, classes: int, settings: ArchivedSettings, apart: st
     Raises:
         UserError: there are more or fewer classes or images.
     """
+    if not root.is_dir():
+        raise UserError(f"{root}: found a file; allowed: a folder with one folder per class")
     folders = sorted(one for one in root.iterdir() if one.is_dir() and not one.name.startswith("."))
     files = {folder.name: sorted(folder.glob("[!.]*.jpg")) for folder in folders if folder.name != apart}
     check_classes(root, len(files), classes)

@@ -9,7 +9,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from pipeline.core.params import Count, Fraction, ImageSize, Settings
+from pipeline.core.errors import UserError
+from pipeline.core.params import Count, Fraction, ImageSize, PathText, Settings
 from pipeline.core.registry import Registry
 
 
@@ -33,7 +34,7 @@ class DatasetSettings(Settings):
     """
 
     loader: str
-    source: str
+    source: PathText | Literal[""]
     image_size: ImageSize
     split: SplitSettings | None = None
 
@@ -47,7 +48,7 @@ class ArchivedSettings(DatasetSettings):
         split: fractions, or the publisher's own test split.
     """
 
-    folder: str
+    folder: PathText
     images: Count
     split: SplitSettings
 
@@ -63,6 +64,9 @@ class Box:
     top: float
     right: float
     bottom: float
+
+
+LONGEST_NAME = 500
 
 
 @dataclass(frozen=True)
@@ -90,6 +94,19 @@ class Collection:
     masks: Sequence[bytes | None] | None = None
     boxes: Sequence[Sequence[Box]] | None = None
     splits: list[str] | None = None
+
+    def check_texts(self, source: str) -> None:
+        """Raise a `UserError` for a name of an image or a class that no table holds or no line shows.
+
+        Args:
+            source: where the images come from, for the message.
+        """
+        for kind, texts in (("class", self.class_names), ("image", self.names)):
+            for text in texts:
+                # What is not UTF-8 in a file's name comes as lone surrogates, which are not printable either.
+                if not text.isprintable() or not text or len(text) > LONGEST_NAME:
+                    raise UserError(f"{source}: found the {kind} name {text[:100]!r}; allowed: printable UTF-8 of at "
+                                    f"most {LONGEST_NAME} characters; rename it")  # fmt: skip
 
     @property
     def only_tests(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps
 
 from pipeline.core.errors import UserError
 
@@ -22,6 +22,10 @@ FILTERS: dict[Interpolation, Image.Resampling] = {
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+FORMATS = ("JPEG", "PNG", "GIF", "BMP", "PPM", "WEBP", "TIFF", "JPEG2000")
+"""Formats that are read. Pillow knows more, one of which (EPS) runs another program on the file."""
+LONGEST = 1000
+"""How many times as long as wide a picture may be; a model sees a square of it."""
 RESIZED_PIXELS = 100_000_000
 """Most pixels that an image may have once it is resized: 400 MB in Pillow."""
 
@@ -37,21 +41,27 @@ def open_image(encoded: bytes, source: str) -> Image.Image:
     """Decode one image file wholly.
 
     Args:
-        encoded: the bytes of a file in any format Pillow reads.
+        encoded: the bytes of a file in one of `FORMATS`.
         source: what to call the file in an error.
 
     Returns:
         The decoded image, upright (EXIF), in its own mode; 16-bit ones are scaled to 8 bits.
 
     Raises:
-        UserError: the bytes are no image, or the file is cut short.
+        UserError: the bytes are not an image, the file is cut short, or the image is a thin strip.
     """
     try:
-        opened = Image.open(io.BytesIO(encoded))
+        opened = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        short, long = sorted(opened.size)
+        if long > LONGEST * short:  # before it is unpacked
+            raise UserError(f"{source}: found an image of {opened.width} by {opened.height} pixels; allowed: at most "
+                            f"{LONGEST} times as long as wide, so crop or remove it")  # fmt: skip
         opened.load()
         image: Image.Image = ImageOps.exif_transpose(opened)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(re.sub(r"<_io.BytesIO.*>", "it", str(error)).split())
+    except Exception as error:  # Pillow's readers trip over damage in their own ways: struct.error, KeyError, ...
+        if isinstance(error, UserError | MemoryError):
+            raise
+        reason = " ".join(re.sub(r"<_io.BytesIO.*>", "it", str(error)).split()) or type(error).__name__
         raise UserError(f"{source}: not a readable image ({reason}); replace or remove the file") from None
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to white
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))

@@ -36,8 +36,8 @@ def read_devkit(folder: Path) -> list[str]:
     labels = []
     for number, line in enumerate(read_file(truth).decode("utf-8", "replace").splitlines(), 1):
         text = line.strip()
-        if not (text.isascii() and text.isdecimal() and int(text) in wnids):
-            raise UserError(f"{truth}: line {number}: found {line!r}; allowed: the number of a class in {META}, "
+        if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) in wnids):
+            raise UserError(f"{truth}: line {number}: found {line[:80]!r}; allowed: the number of a class in {META}, "
                             f"{min(wnids)} to {max(wnids)}")  # fmt: skip
         labels.append(wnids[int(text)])
     if not labels:

@@ -2,27 +2,32 @@
 
 from __future__ import annotations
 
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import overload
 
-from PIL import ExifTags, Image, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from pipeline.core.device import threads
 from pipeline.core.errors import UserError
 from pipeline.core.parallel import in_order
-from pipeline.data.decode import open_image
+from pipeline.data.decode import FORMATS, open_image
 
 
 def read_file(file: Path) -> bytes:
     """Return the bytes of a file that the publisher's copy has; that it cannot be read is a `UserError`."""
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # reading a pipe would never end
+            raise UserError(f"{file}: found {'a folder' if file.is_dir() else 'no file'}; allowed: a file")
         return file.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{file}: there is no such file; is the copy incomplete?") from None
     except OSError as error:
         raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+    except ValueError as error:  # a path with a zero byte
+        raise UserError(f"{str(file)!r}: cannot be read ({error})") from None
 
 
 def read_header(file: Path) -> tuple[tuple[int, int], int]:
@@ -36,13 +41,13 @@ def read_header(file: Path) -> tuple[tuple[int, int], int]:
         UserError: the file is missing or no image.
     """
     try:
-        with Image.open(file) as image:
+        with Image.open(file, formats=FORMATS) as image:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             return image.size, orientation if orientation in range(1, 9) else 1
     except FileNotFoundError:
         raise UserError(f"{file}: there is no such file; is the copy incomplete?") from None
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        reason = " ".join(str(error).split())
+    except Exception as error:  # see `pipeline.data.decode.open_image`
+        reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{file}: not a readable image ({reason}); replace or remove the file") from None
 
 

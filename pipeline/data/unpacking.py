@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from pipeline.core.errors import UserError
 
 TARS = (".tar", ".tar.gz", ".tgz")
-DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError)
-"""What unpacking raises for an archive that is cut short or garbled (or a disk that is full)."""
+DAMAGE = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, KeyError, ValueError)
+"""What unpacking raises for an archive that is cut short or garbled, links to nothing, has names that no file may have
+or fills the disk."""
 
 
 def is_packed(file: Path) -> bool:

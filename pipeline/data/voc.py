@@ -33,8 +33,8 @@ def read_boxes(file: Path, size: tuple[int, int], first: int) -> list[Box]:
     """
     try:
         annotation = ElementTree.fromstring(read_file(file))
-    except ElementTree.ParseError as error:
-        raise UserError(f"{file}: not valid XML ({error})") from None
+    except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two of an unknown encoding
+        raise UserError(f"{file}: not valid XML ({' '.join(str(error).split())})") from None
     if annotation.tag != "annotation":
         raise UserError(f"{file}: found <{annotation.tag}>; allowed: <annotation>")
     said = annotation.find("size")

@@ -16,7 +16,7 @@ from pipeline.core.documents import read_document
 from pipeline.core.errors import UserError
 from pipeline.core.files import GRID
 from pipeline.core.names import checked_cell
-from pipeline.core.params import Count, Fraction, ImageSize, Percents, Positive, Seed, Settings, Strings
+from pipeline.core.params import Count, Fraction, ImageSize, PathText, Percents, Positive, Seed, Settings, Strings
 from pipeline.models.network import NetworkSettings, Widths
 
 Epochs = Annotated[int, Field(ge=1, le=100_000)]
@@ -40,9 +40,9 @@ class FileWeights(Settings):
         names: whose names they then are.
     """
 
-    file: str
-    package: str | None = None
-    url: str | None = None
+    file: PathText
+    package: PathText | None = None
+    url: PathText | None = None
     sha256: Annotated[str, Field(pattern="^[0-9a-f]{8,64}$")] | None = None
     inside: Strings = ()
     drop: Strings = ()

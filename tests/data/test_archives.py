@@ -114,6 +114,22 @@ def test_a_zip_that_would_write_elsewhere_is_refused(
     assert not list(tmp_path.rglob("*evil"))
 
 
+def test_a_hard_link_to_nothing_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with tarfile.open(folder / "cifar-10-python.tar.gz", "w:gz") as packed:
+        member = tarfile.TarInfo("cifar-10-batches-py")
+        member.type, member.linkname = tarfile.LNKTYPE, "gone"
+        packed.addfile(member)
+    accept("cifar10", folder, monkeypatch)
+    assert refused("cifar10", folder).startswith(f"{folder}/cifar-10-python.tar.gz: ")
+
+
+def test_a_file_in_the_place_of_a_folder_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "2750").write_text("a file")
+    assert refused("eurosat", tmp_path) == f"{tmp_path}/2750: found a file; allowed: a folder with one folder per class"
+
+
 def test_an_archive_inside_an_archive_is_watched_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import scipy.io
+import scipy.sparse
 
 from pipeline.data.dataset import Box
 from pipeline.data.decode import open_image
@@ -28,6 +29,12 @@ pytestmark = pytest.mark.usefixtures("scratch")
          "found box_coord of shape (1, 3) and obj_contour of shape (2, 4); allowed: 4 numbers, and 2 by 3 or more"),
         ({"box_coord": [[1, 9, 1, 9]], "obj_contour": np.ones((4, 2))},
          "found box_coord of shape (1, 4) and obj_contour of shape (4, 2); allowed: 4 numbers, and 2 by 3 or more"),
+        ({"box_coord": [[1, 9, 1, 9]], "obj_contour": scipy.sparse.eye(3).tocsc()},
+         "variable obj_contour: found one of type {sparse}; allowed: a matrix of finite numbers"),
+        ({"box_coord": [[1, 9, 1, 9]], "obj_contour": np.ones((2, 4, 3))},
+         "found box_coord of shape (1, 4) and obj_contour of shape (2, 4, 3); allowed: 4 numbers, and 2 by 3 or more"),
+        ({"box_coord": [[1, 9, 1, 9]], "obj_contour": np.full((2, 4), 1e308)},
+         "obj_contour: found 1e+308; allowed: pixels, at most 100000"),
         ({"box_coord": [[40, 50, 1, 9]], "obj_contour": np.ones((2, 4))},
          "box_coord: found a box from (0, 39) to (9, 50); allowed: one on its image of 36 by 32 pixels"),
     ],
@@ -36,7 +43,8 @@ def test_a_malformed_annotation(content: dict[str, Any], message: str, trees: di
     tree = changed(trees["caltech101"], tmp_path)
     file = tree / "Annotations" / "animal_03" / "annotation_0001.mat"
     scipy.io.savemat(file, content)
-    assert refused("caltech101", tree) == f"{file}: {message}"
+    sparse = type(scipy.io.loadmat(file).get("obj_contour")).__name__
+    assert refused("caltech101", tree) == f"{file}: {message.format(sparse=sparse)}"
 
 
 def test_an_outline_is_not_its_box(trees: dict[str, Path], tmp_path: Path) -> None:

@@ -17,6 +17,11 @@ pytestmark = pytest.mark.usefixtures("scratch")
     ("file", "number", "line", "message"),
     [
         ("images", 3, "3", "found '3'; allowed: a number and a path below images"),
+        ("images", 3, "3 /etc/passwd", "found '3 /etc/passwd'; allowed: a number and a path below images"),
+        ("images", 3, "3 ../../a.jpg", "found '3 ../../a.jpg'; allowed: a number and a path below images"),
+        ("images", 3, "3 a\0.jpg", r"found '3 a\x00.jpg'; allowed: a number and a path below images"),
+        ("images", 3, f"{'9' * 5000} a.jpg", f"found '{'9' * 80}'; allowed: a number and a path below images"),
+        ("images", 3, "² a.jpg", "found '² a.jpg'; allowed: a number and a path below images"),
         ("images", 3, "2 elsewhere.jpg", "found 2 a second time; allowed: each number once"),
         ("image_class_labels", 9, "9 albatross", "found '9 albatross'; allowed: an image's and a class's number"),
         ("image_class_labels", 9, "", "found ''; allowed: an image's and a class's number"),

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.data.decode import FILTERS, decode_images, encode_png, fit, resized
+from pipeline.data.decode import FILTERS, FORMATS, decode_images, encode_png, fit, open_image, resized
 
 MODES = {
     Image.Resampling.BILINEAR: vision.InterpolationMode.BILINEAR,
@@ -102,10 +102,31 @@ def test_a_picture_of_absurd_length_is_refused_without_taking_memory(shape: tupl
     encoded = encode_png(np.zeros((*shape, 3), np.uint8))
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     sides = f"{shape[1]} by {shape[0]}"
-    with pytest.raises(UserError, match=rf"^data/thin\.png: found an image of {sides} pixels, .* 100,000,000") as error:
+    with pytest.raises(UserError, match=rf"^data/thin\.png: found an image of {sides} pixels; .* 1000 times") as error:
         decode_images([encoded], 224, 0.875, "data/thin.png")
     assert "\n" not in str(error.value)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
+
+
+def test_a_long_picture_that_would_fill_the_memory_once_resized_is_refused() -> None:
+    encoded = encode_png(np.zeros((2, 2000, 3), np.uint8))
+    with pytest.raises(UserError, match=r"^data/long\.png: found an image of 2000 by 2 pixels, .* 100,000,000 pixels"):
+        decode_images([encoded], 1024, 0.875, "data/long.png")
+
+
+@pytest.mark.parametrize("kind", ["EPS", "ICO", "TGA", "SGI", "PCX"])
+def test_other_formats_are_not_opened(kind: str) -> None:
+    buffer = io.BytesIO()
+    picture(40, 30).save(buffer, format=kind)
+    with pytest.raises(UserError, match=r"^x: not a readable image \(cannot identify image file"):
+        open_image(buffer.getvalue(), "x")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_every_format_that_is_named_is_opened(kind: str) -> None:
+    buffer = io.BytesIO()
+    picture(40, 30).save(buffer, format=kind)
+    assert open_image(buffer.getvalue(), "x").size == (40, 30)
 
 
 def test_a_long_picture_is_taken_while_it_fits() -> None:

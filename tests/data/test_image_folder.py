@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -40,6 +41,43 @@ def test_image_folder_reads_every_picture(tmp_path: Path) -> None:
     assert (pixels[-1] == 7).all() or (pixels[collection.names.index("cat/grey.PNG")] == 7).all()
 
 
+def test_image_folder_names_what_it_skips(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2, classes=("ant", "bee"))
+    image_folder.load(settings(root), 0)
+    assert capsys.readouterr().err == ""
+    os.mkfifo(root / "ant" / "pipe.png")
+    (root / "ant" / "gone.png").symlink_to("nowhere")
+    (root / "ant" / "loop.png").symlink_to("loop.png")
+    (root / "bee" / "more").mkdir()
+    (root / "bee" / "0.xml").write_text("boxes, which are asked for elsewhere")
+    for name in ("a.txt", "b.eps", "c\n.doc"):
+        (root / "bee" / name).touch()
+    assert len(image_folder.load(settings(root), 0).names) == 4
+    assert capsys.readouterr().err == (
+        f"note: {root}: skipped what is not a picture: 'ant/gone.png', 'ant/loop.png', 'ant/pipe.png', 'bee/a.txt', "
+        "'bee/b.eps' and 2 more\n"
+    )
+
+
+@pytest.mark.parametrize("suffix", [suffix for suffix in image_folder.SUFFIXES if suffix not in (".jpg", ".png")])
+def test_image_folder_reads_every_ending_that_it_names(suffix: str, tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2, classes=("ant", "bee"))
+    Image.new("L" if suffix == ".pgm" else "RGB", (30, 40)).save(root / "bee" / f"own{suffix}")
+    assert image_folder.load(settings(root), 0).names[-1] == f"bee/own{suffix}"
+
+
+@pytest.mark.parametrize("name", [b"\xff.png", b"a\nb.png", b"\x7f.png", "\u202e.png".encode()])
+def test_names_that_no_table_holds_are_refused(name: bytes, tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2, classes=("ant", "bee"))
+    (root / "ant" / "0.png").rename(root / "ant" / os.fsdecode(name))
+    with pytest.raises(UserError, match=r"^here: found the image name 'ant/.*'; allowed: printable UTF-8 of") as caught:
+        image_folder.load(settings(root), 0).check_texts("here")
+    assert str(caught.value).isprintable()
+    (root / "bee").rename(root / os.fsdecode(name))
+    with pytest.raises(UserError, match=r"^here: found the class name '.*'; allowed: printable UTF-8 of at most 500"):
+        image_folder.load(settings(root), 0).check_texts("here")
+
+
 def test_image_folder_refuses_what_it_cannot_use(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"datasets: source: found '.*missing', which is no folder"):
         image_folder.load(settings(tmp_path / "missing"), 0)
@@ -47,7 +85,7 @@ def test_image_folder_refuses_what_it_cannot_use(tmp_path: Path) -> None:
         image_folder.load(settings(tmp_path), 0)
     root = folder_of_pictures(tmp_path / "pictures", per_class=5)
     (root / "empty").mkdir()
-    with pytest.raises(UserError, match=r"empty: found no picture; allowed: files ending in \.jpeg, \.jpg, \.png"):
+    with pytest.raises(UserError, match=r"empty: found no picture; allowed: files ending in \.bmp, .*, \.webp"):
         image_folder.load(settings(root), 0)
     (root / "empty").rmdir()
     whole = (root / "dark" / "0.png").read_bytes()
@@ -105,6 +143,7 @@ def test_image_folder_reads_boxes_as_imagenet_has_them(beside: bool, tmp_path: P
          "object 2: found a box from (8, 1) to (2, 9); allowed: one on its image of 49 by 43 pixels"),
         (voc((49, 43), (60, 2, 70, 9)),
          "object 1: found a box from (59, 1) to (70, 9); allowed: one on its image of 49 by 43 pixels"),
+        ('<?xml version="1.0" encoding="foo"?>' + voc((49, 43)), "not valid XML (unknown encoding: foo)"),
         (voc((49, 43), (2, "nan", 9, 9)),
          "object 1: found a box from (1, nan) to (9, 9); allowed: one on its image of 49 by 43 pixels"),
     ],
@@ -126,6 +165,12 @@ def test_image_folder_refuses_a_folder_without_boxes(tmp_path: Path) -> None:
         image_folder.load(settings(root, root / "missing"), 0)
     with pytest.raises(UserError, match=r"boxes: found '.*elsewhere'; allowed: .*pictures, or a folder in it"):
         image_folder.load(settings(root, tmp_path / "elsewhere"), 0)
+    (tmp_path / "elsewhere").mkdir()
+    (root / "link").symlink_to(tmp_path / "elsewhere")
+    for outside in (root / ".." / "elsewhere", root / "link", root / "dark" / ".." / ".."):
+        with pytest.raises(UserError, match=r"boxes: found '.*'; allowed: .*pictures, or a folder in it"):
+            image_folder.load(settings(root, outside), 0)
+    (root / "link").unlink()
     with pytest.raises(UserError, match=r"pictures: found no file of any picture; allowed: dark/0\.xml and the like"):
         image_folder.load(settings(root, root), 0)
 

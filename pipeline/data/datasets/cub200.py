@@ -7,7 +7,7 @@ Institute of Technology, CNS-TR-2011-001, 2011; CaltechDATA, doi:10.22002/D1.200
 from __future__ import annotations
 
 from collections.abc import Callable
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 import numpy as np
@@ -74,7 +74,7 @@ def load(settings: Settings, seed: int) -> Collection:
         root = places[BIRDS]
         classes = _table(root / "classes.txt", str)
         check_classes(root / "classes.txt", len(classes), CLASSES)
-        names = _table(root / "images.txt", str)
+        names = _table(root / "images.txt", _path_below)
         check_images(root / "images.txt", len(names), settings)
         classes_of = _table(root / "image_class_labels.txt", int, names)
         splits = _table(root / "train_test_split.txt", SPLITS.__getitem__, names)
@@ -115,10 +115,10 @@ def _table(file: Path, parse: Callable[[str], Value], known: dict[int, str] | No
         key, _, text = line.strip().partition(" ")
         try:
             value = parse(text)
-            if not key.isdecimal() or not text:
+            if not (key.isascii() and key.isdecimal() and len(key) < 10) or not text:
                 raise ValueError
         except (ValueError, KeyError):
-            raise UserError(f"{file}: line {number}: found {line!r}; allowed: {_ALLOWED[file.name]}") from None
+            raise UserError(f"{file}: line {number}: found {line[:80]!r}; allowed: {_ALLOWED[file.name]}") from None
         if int(key) in table:
             raise UserError(f"{file}: line {number}: found {key} a second time; allowed: each number once")
         if known is not None and int(key) not in known:
@@ -137,6 +137,13 @@ _ALLOWED = {
     "train_test_split.txt": "an image's number, and 1 (train) or 0 (test)",
     "bounding_boxes.txt": "an image's number, and x, y, width and height of a box",
 }
+
+
+def _path_below(text: str) -> str:
+    path = PurePosixPath(text)
+    if path.is_absolute() or ".." in path.parts or not text.isprintable():
+        raise ValueError
+    return text
 
 
 def _box(text: str) -> Box:

@@ -1,4 +1,4 @@
-"""The user's own pictures: ``source/class name/any name.jpg|jpeg|png``, a folder a class.
+"""The user's own pictures: ``source/class name/any name.jpg``, one folder per class, in any of the usual formats.
 
 Boxes round their objects may be given as ImageNet gives them, in files of Pascal VOC's format:
 ``boxes/class name/any name.xml``.
@@ -6,18 +6,21 @@ Boxes round their objects may be given as ImageNet gives them, in files of Pasca
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
 
 from pipeline.core import params
 from pipeline.core.errors import UserError
+from pipeline.core.params import PathText
 from pipeline.data.dataset import Box, Collection, Dataset, DatasetSettings, SplitSettings
 from pipeline.data.decode import open_image
 from pipeline.data.image_files import read_file
 from pipeline.data.voc import read_boxes
 
-SUFFIXES = (".jpeg", ".jpg", ".png")
+SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
+"""Endings of files that are pictures; what else is there is named as skipped."""
 
 
 class Settings(DatasetSettings):
@@ -28,7 +31,7 @@ class Settings(DatasetSettings):
         split: fractions.
     """
 
-    boxes: str | None
+    boxes: PathText | None
     split: SplitSettings
 
 
@@ -42,7 +45,7 @@ def load(settings: Settings, seed: int) -> Collection:
     root = Path(settings.source)
     if not root.is_dir():
         raise UserError(f"{params.PARAMS}: datasets: source: found {settings.source!r}, which is no folder; "
-                        "allowed: a folder with one folder of .jpg or .png files a class")  # fmt: skip
+                        "allowed: a folder with one folder of pictures per class")  # fmt: skip
     boxes = None if settings.boxes is None else _boxes_folder(root, settings.boxes)
     folders = sorted(
         folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".") and folder != boxes
@@ -51,13 +54,19 @@ def load(settings: Settings, seed: int) -> Collection:
         raise UserError(f"{root}: found {len(folders)} class folder(s); at least 2 are needed")
     files: list[Path] = []
     labels: list[int] = []
+    skipped: list[Path] = []
     for label, folder in enumerate(folders):
-        visible = (file for file in folder.iterdir() if file.is_file() and not file.name.startswith("."))
-        found = sorted(file for file in visible if file.suffix.lower() in SUFFIXES)
+        visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
+        found = [file for file in visible if file.is_file() and file.suffix.lower() in SUFFIXES]
         if not found:
             raise UserError(f"{folder}: found no picture; allowed: files ending in {', '.join(SUFFIXES)}")
         files += found
         labels += [label] * len(found)
+        skipped += [file for file in visible if file not in found and file.suffix != ".xml"]
+    if skipped:
+        names = ", ".join(repr(file.relative_to(root).as_posix()) for file in skipped[:5])
+        more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
+        print(f"note: {root}: skipped what is not a picture: {names}{more}", file=sys.stderr)
     images = [read_file(file) for file in files]
     sizes = [open_image(encoded, str(file)).size for file, encoded in zip(files, images, strict=True)]
     paths = [file.relative_to(root) for file in files]
@@ -73,7 +82,7 @@ def load(settings: Settings, seed: int) -> Collection:
 def _boxes_folder(root: Path, boxes: str) -> Path:
     """Return the folder of the boxes; DVC watches ``source``, so it has to lie there."""
     folder = Path(boxes)
-    if folder != root and root not in folder.parents:
+    if not folder.resolve().is_relative_to(root.resolve()):  # whatever `..` and links lead to
         raise UserError(f"{params.PARAMS}: datasets: boxes: found {boxes!r}; allowed: {root}, or a folder in it")
     return folder
 

@@ -21,7 +21,7 @@ from pipeline.core import params
 from pipeline.core.device import threads
 from pipeline.core.errors import UserError
 from pipeline.core.parallel import in_order
-from pipeline.core.params import Count
+from pipeline.core.params import Count, PathText
 from pipeline.core.randomness import stream_seed
 from pipeline.data.dataset import Box, Collection, Dataset, DatasetSettings
 from pipeline.data.devkit import GROUND_TRUTH, read_devkit
@@ -50,7 +50,7 @@ class Settings(DatasetSettings):
         split: none, since all images test.
     """
 
-    folder: str
+    folder: PathText
     labels: Literal["devkit", "folders"]
     boxes: StrictBool
     images: Count | Literal["all"]
