@@ -2,8 +2,9 @@
 
 Stages that do not depend on each other run at the same time (`runner.together`; COSE_JOBS says how many, and with one
 they run in DVC's order), and finished ones go into dvc.lock together and not one by one (`runner.lock`), which matters
-from a few hundred stages on. Stages, results and lock file are those of plain `dvc repro`, and the two may take turns
-on one workspace.
+from a few hundred stages on. `repro` first puts right what a killed run left behind (`runner.recovery`) and checks what
+DVC makes stages of (`runner.graph_values`). Stages, results and lock file are those of plain `dvc repro`, and the two
+may take turns on one workspace.
 """
 
 from __future__ import annotations
@@ -12,13 +13,20 @@ import sys
 
 from dvc.cli import main
 
+from pipeline.core.errors import UserError
+from runner.graph_values import PARAMS, check_graph_values
 from runner.lock import collected
-from runner.together import JobsError, jobs, together
+from runner.recovery import mend, written_whole
+from runner.together import jobs, together
 
 if __name__ == "__main__":
     try:
         at_once = jobs()
-    except JobsError as error:
+        if sys.argv[1:2] == ["repro"]:
+            mend()
+            if PARAMS.exists():
+                check_graph_values()
+    except UserError as error:
         sys.exit(f"error: {error}")
-    with together(at_once), collected():
+    with together(at_once), collected(), written_whole():
         sys.exit(main(sys.argv[1:]))

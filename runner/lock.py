@@ -14,6 +14,7 @@ of it for its outputs of ``cache: false``, is the last stage anyway. While a run
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -149,6 +150,7 @@ def flushed_at_sigterm(stages: Collected) -> Iterator[None]:
     def end(number: int, _: Any) -> None:
         try:
             stages.flush()
+            print("error: ended by SIGTERM; the same command goes on", file=sys.stderr, flush=True)
         finally:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

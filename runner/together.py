@@ -23,26 +23,26 @@ from typing import Any
 from dvc.repo import reproduce
 from dvc.stage import Stage, run
 
+from pipeline.core.errors import UserError
+
 MOST = 4
 """Stages at once that nobody has asked for; more would mostly wait for DVC."""
 MEMORY = 4 * 2**30
 """Bytes of the machine's memory for each stage, so that big models on many cores do not fill it."""
 
 
-class JobsError(Exception):
-    """COSE_JOBS is no positive number."""
-
-
 def jobs() -> int:
     """Return how many stages to run at once: COSE_JOBS, or what suits this machine; one where stages share a GPU.
 
     Raises:
-        JobsError: COSE_JOBS is set, and not to a whole number from 1.
+        UserError: COSE_JOBS is set, and not to a whole number from 1.
     """
     text = os.environ.get("COSE_JOBS", "")
     if text:
-        if not text.isdecimal() or int(text) < 1:
-            raise JobsError(f"environment variable COSE_JOBS: found {text!r}; allowed: a whole number from 1")
+        if not (text.isascii() and text.isdecimal() and len(text) < 5) or int(text) < 1:
+            raise UserError(
+                f"environment variable COSE_JOBS: found {text[:40]!r}; allowed: a whole number from 1 to 9999"
+            )
         return int(text)
     if os.environ.get("COSE_DEVICE", "cuda" if Path("/dev/nvidiactl").exists() else "cpu") != "cpu":
         return 1

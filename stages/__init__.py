@@ -4,8 +4,10 @@ Run them as `python -m stages.NAME` from the root of the repository; DVC does.
 """
 
 from pipeline.core.device import prepare_threads
+from stages.parent import end_with_dvc
 from warm.client import run_warm
 
+end_with_dvc()
 # Before any stage imports torch: its threads read this once, when they start.
 prepare_threads()
 # Where a preloaded interpreter runs the stage, this process does nothing else.

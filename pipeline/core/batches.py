@@ -28,7 +28,7 @@ _most: int | None = None
 def batch_size(image_size: int, on: torch.device) -> int:
     """Return how many images to evaluate at once."""
     usual = max(CPU_IMAGES, CPU_PIXELS // image_size**2) if on.type == "cpu" else max(1, GPU_PIXELS // image_size**2)
-    chosen = positive("COSE_BATCH") or usual
+    chosen = positive("COSE_BATCH", 100_000) or usual
     return min(chosen, _most or chosen)
 
 

@@ -29,5 +29,5 @@ def unknown_name(where: str, kind: str, name: object, known: Iterable[str]) -> U
         The error, to be raised; it says the nearest known name and lists them all.
     """
     names = sorted(known)
-    listed = ", ".join(names)
-    return UserError(f"{where}: no {kind} is called {name!r}{nearest(name, names)} (known: {listed})")
+    listed = f" (known: {', '.join(names)})" if names else ""
+    return UserError(f"{where}: no {kind} is called {str(name)[:100]!r}{nearest(name, names)}{listed}")

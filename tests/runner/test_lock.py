@@ -40,7 +40,7 @@ COMMANDS = {
     "runner": (sys.executable, "-m", "runner", "repro"),
     "rarely": (sys.executable, "-c", RARELY, "repro"),
 }
-ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", "COSE_JOBS": "1"}
 
 
 @pytest.fixture

@@ -234,14 +234,17 @@ def _started(graph: Path) -> list[str]:
     return [name for what, name in events(graph) if what == "start"] if (graph / "log").exists() else []
 
 
-@pytest.mark.parametrize("text", ["two", "0", "-1"])
+@pytest.mark.parametrize("text", ["two", "0", "-1", "²", "9" * 5000], ids=lambda text: text[:9])
 def test_a_number_that_is_none_is_refused(text: str, graph: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "runner", "repro"], cwd=graph, env=environment(1) | {"COSE_JOBS": text},
         capture_output=True, text=True,
     )  # fmt: skip
     assert done.returncode == 1
-    assert done.stderr == f"error: environment variable COSE_JOBS: found {text!r}; allowed: a whole number from 1\n"
+    assert (
+        done.stderr
+        == f"error: environment variable COSE_JOBS: found {text[:40]!r}; allowed: a whole number from 1 to 9999\n"
+    )
     assert not (graph / "log").exists()
 
 

@@ -1,0 +1,42 @@
+"""What dvc.yaml takes from params.yaml, checked before DVC reads it: what DVC cannot use is an "unexpected error"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from pipeline.core.errors import UserError
+from pipeline.core.names import checked, checked_cell
+from pipeline.core.yaml_file import read_yaml
+
+PARAMS = Path("params.yaml")
+NEEDED: dict[str, tuple[str, ...]] = {"datasets": ("loader", "source"), "cells": ("dataset",), "saliency": ()}
+"""The sections that stages are made from, and the keys that each of their entries needs there."""
+ALONE = ("seed", "plan")
+"""What stages depend on as it is."""
+KINDS = {"datasets": "data set", "saliency": "method"}
+
+
+def check_graph_values() -> None:
+    """Raise a `UserError` for the first value of params.yaml that DVC could not make stages of."""
+    document = read_yaml(PARAMS)
+    for section in ALONE:
+        if document.get(section) is None:
+            raise UserError(f"{PARAMS}: {section}: missing; it has no default")
+    for section, keys in NEEDED.items():
+        entries = document.get(section)
+        if not isinstance(entries, dict) or not entries:
+            raise UserError(f"{PARAMS}: {section}: found {_shown(entries)}; allowed: a mapping with at least one entry")
+        for name, entry in entries.items():
+            checked_cell(name) if section == "cells" else checked(name, KINDS[section])
+            if not isinstance(entry, dict):
+                raise UserError(f"{PARAMS}: {section}.{name}: found {_shown(entry)}; allowed: a mapping")
+            for key in keys:
+                value = entry.get(key)
+                if not isinstance(value, str) or not value.isprintable() or "'" in value:
+                    raise UserError(f"{PARAMS}: {section}.{name}.{key}: found {_shown(value)}; allowed: printable text "
+                                    "without quotes")  # fmt: skip
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:80]
