@@ -43,6 +43,10 @@ test: setup  ## run the tests
 test-full: setup  ## run the tests of every model of the paper at its real size (about fifteen minutes)
 	python -m pytest -m full
 
+.PHONY: verify
+verify: setup  ## read all that DVC keeps and name what is damaged; REPAIR=1 mends it
+	@python -m runner.verify $(if $(REPAIR),--repair)
+
 .PHONY: estimate
 estimate: setup  ## say what `make repro` would take: rows, evaluations, disk, hours; PROFILE=paper for another profile
 	@python -m stages.estimate $(if $(PROFILE),--profile $(PROFILE))
