@@ -188,7 +188,8 @@ def _check_names(table: Table, found: list[str], source: str) -> None:
     unknown = [name for name in found if name not in expected]
     if absent or unknown:
         wrong = f"no column {absent[0]!r}" if absent else f"unknown column {unknown[0]!r}"
-        raise UserError(f"{source}: table {table.name}: found {wrong}; allowed: {', '.join(expected)}")
+        more = f" and {len(expected) - 12} more" if len(expected) > 12 else ""
+        raise UserError(f"{source}: table {table.name}: found {wrong}; allowed: {', '.join(expected[:12])}{more}")
 
 
 def _check_values(table: Table, arrow: pa.Table, source: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -69,6 +69,21 @@ class Box:
 LONGEST_NAME = 500
 
 
+def check_names(names: Iterable[str], kind: str, source: str) -> None:
+    """Raise a `UserError` for the first name that is not printable, or too long.
+
+    Args:
+        names: the names.
+        kind: what they are names of, for the message.
+        source: where they come from, likewise.
+    """
+    for name in names:
+        # What is not UTF-8 in a file's name comes as lone surrogates, which are not printable either.
+        if not name.isprintable() or not name or len(name) > LONGEST_NAME:
+            raise UserError(f"{source}: found the {kind} name {name[:100]!r}; allowed: printable UTF-8 of at most "
+                            f"{LONGEST_NAME} characters; rename it")  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Collection:
     """All images of a dataset.
@@ -101,12 +116,8 @@ class Collection:
         Args:
             source: where the images come from, for the message.
         """
-        for kind, texts in (("class", self.class_names), ("image", self.names)):
-            for text in texts:
-                # What is not UTF-8 in a file's name comes as lone surrogates, which are not printable either.
-                if not text.isprintable() or not text or len(text) > LONGEST_NAME:
-                    raise UserError(f"{source}: found the {kind} name {text[:100]!r}; allowed: printable UTF-8 of at "
-                                    f"most {LONGEST_NAME} characters; rename it")  # fmt: skip
+        check_names(self.class_names, "class", source)
+        check_names(self.names, "image", source)
 
     @property
     def only_tests(self) -> bool:

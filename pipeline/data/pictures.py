@@ -117,7 +117,7 @@ def open_pictures(path: Path, images: Iterable[int], side: int, checksum: str) -
         shape, fortran, kind = np.lib.format.read_array_header_1_0(file)  # type: ignore[no-untyped-call]
     except FileNotFoundError:
         raise missing(path) from None
-    except (ValueError, OSError) as error:
+    except Exception as error:  # NumPy reads the header as Python's own text: ValueError, TokenError, ...
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: not a readable array of pictures ({reason}); {DAMAGED}") from None
     expected = (len(wanted), side, side, 3)

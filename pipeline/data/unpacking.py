@@ -23,7 +23,7 @@ def is_packed(file: Path) -> bool:
 
 def reason(error: Exception) -> str:
     """Return what an error says, in one line."""
-    return " ".join(str(error).split()) or type(error).__name__
+    return " ".join(str(error).split())[:200] or type(error).__name__
 
 
 def unpack(file: Path, target: Path, shown: str) -> None:

@@ -132,16 +132,16 @@ def tensors_inside(content: Any, keys: Iterable[str], path: str) -> Mapping[str,
     for key in keys:
         if not isinstance(content, Mapping) or key not in content:
             found = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
-            raise UserError(
-                f"{path}: there is no {key!r} inside (found: {found[:200]}); params.yaml: weights.inside says so"
-            )
+            found = " ".join(found.split())[:200]
+            raise UserError(f"{path}: there is no {key!r} inside (found: {found}); params.yaml: weights.inside says so")
         content = content[key]
     allowed = "allowed: names and tensors; params.yaml: weights.inside says where in the file they are"
     if not isinstance(content, Mapping):
         raise UserError(f"{path}: found a {type(content).__name__}; {allowed}")
     for name, tensor in content.items():
-        if not isinstance(name, str):
-            raise UserError(f"{path}: found the name {str(name)[:80]!r} of type {type(name).__name__}; allowed: text")
+        if not isinstance(name, str) or not name.isprintable():
+            kind = type(name).__name__
+            raise UserError(f"{path}: found the name {str(name)[:80]!r} of type {kind}; allowed: printable text")
         if not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
             raise UserError(f"{path}: found {name[:80]!r}, which is a {kind} and not a tensor; {allowed}")

@@ -165,7 +165,7 @@ class Maps(Sequence[npt.NDArray[Any]]):
             shape, fortran, self.dtype = np.lib.format.read_array_header_1_0(self._file)  # type: ignore[no-untyped-call]
         except FileNotFoundError:
             raise missing(path) from None
-        except (ValueError, OSError) as error:
+        except Exception as error:  # NumPy reads the header as Python's own text: ValueError, TokenError, ...
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: not a readable array of maps ({reason}); {DAMAGED}") from None
         if len(shape) != 3 or shape[0] != len(index) or fortran or not all(0 < length <= side for length in shape[1:]):

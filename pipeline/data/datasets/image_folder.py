@@ -14,7 +14,7 @@ import numpy as np
 from pipeline.core import params
 from pipeline.core.errors import UserError
 from pipeline.core.params import PathText
-from pipeline.data.dataset import Box, Collection, Dataset, DatasetSettings, SplitSettings
+from pipeline.data.dataset import Box, Collection, Dataset, DatasetSettings, SplitSettings, check_names
 from pipeline.data.decode import open_image
 from pipeline.data.image_files import read_file
 from pipeline.data.voc import read_boxes
@@ -67,6 +67,8 @@ def load(settings: Settings, seed: int) -> Collection:
         names = ", ".join(repr(file.relative_to(root).as_posix()) for file in skipped[:5])
         more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
         print(f"note: {root}: skipped what is not a picture: {names}{more}", file=sys.stderr)
+    check_names((folder.name for folder in folders), "class", str(root))
+    check_names((file.relative_to(root).as_posix() for file in files), "image", str(root))
     images = [read_file(file) for file in files]
     sizes = [open_image(encoded, str(file)).size for file, encoded in zip(files, images, strict=True)]
     paths = [file.relative_to(root) for file in files]
