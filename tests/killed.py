@@ -47,7 +47,7 @@ class Chain:
         return subprocess.Popen(
             [sys.executable, "-m", "runner", "repro"], cwd=self.world.root, text=True, start_new_session=True,
             stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-            env=os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "PYTHONDONTWRITEBYTECODE": "1"},
+            env=os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "COSE_WARM": "1", "PYTHONDONTWRITEBYTECODE": "1"},
         )  # fmt: skip
 
     def finish(self) -> tuple[int, str]:
