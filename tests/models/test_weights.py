@@ -210,7 +210,7 @@ class CutShort(http.server.BaseHTTPRequestHandler):
         self.send_response(200)
         self.send_header("Content-Length", "100000")
         self.end_headers()
-        self.wfile.write(b"x" * 300)
+        self.wfile.write(b"x" * 5000)
 
     def log_message(self, *_: Any) -> None:
         pass
