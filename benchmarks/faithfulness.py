@@ -121,11 +121,12 @@ def measure(world: World, family: str, floor: Floor, few: int, repeats: int) -> 
         torch.set_num_threads(threads())
         if family in ONE_BY_ONE:
             world.load("trained")  # as the libraries have it: nothing is folded
-            spent, theirs = timed(lambda: ONE_BY_ONE[family](world, rows.head(few), maps[:few]), world.on)
+            spent, theirs = timed(lambda: ONE_BY_ONE[family](world, rows.head(few), maps[:few]), world.device)
             taken["one"] = spent / few
             world.model.requires_grad_(False)
         spent, table = timed(
-            lambda: measure_rows(settings, states, rows, world.pictures, list(maps), values="unit", seed=SEED), world.on
+            lambda: measure_rows(settings, states, rows, world.pictures, list(maps), values="unit", seed=SEED),
+            world.device,
         )
         taken["ours"] = spent / len(rows)
         if repeat:
@@ -162,7 +163,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             world = make_world(model, arguments.image_size, arguments.images, Path(folder))
             floor = Floor(world)
-            shared = dict(zip(FAITHFULNESS_KEY, (model, arguments.image_size, device_name(world.on), threads()),
+            shared = dict(zip(FAITHFULNESS_KEY, (model, arguments.image_size, device_name(world.device), threads()),
                               strict=True))  # fmt: skip
             shared["forward_ms"] = floor.now("forward")
             print(f"\n{model} at {arguments.image_size} pixels on {shared['device']}, {threads()} threads: "

@@ -21,14 +21,14 @@ SHARED, APART = "threads share a batch", "a batch a thread"
 """Two ways to use the cores."""
 
 
-def timed(work: Callable[[], Any], on: torch.device) -> tuple[float, Any]:
+def timed(work: Callable[[], Any], device: torch.device) -> tuple[float, Any]:
     """Return the milliseconds that some work takes, and what it returns."""
-    if on.type == "cuda":
-        torch.cuda.synchronize(on)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     start = time.perf_counter()
     result = work()
-    if on.type == "cuda":
-        torch.cuda.synchronize(on)
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
     return 1e3 * (time.perf_counter() - start), result
 
 
@@ -38,10 +38,10 @@ class Floor:
     def __init__(self, world: World) -> None:
         """Search over batch sizes, layouts and ways to use the cores."""
         self._world = world
-        plain = build(network(world.name, world.side), SEED).to(world.on).requires_grad_(False)
-        fast = prepared(build(network(world.name, world.side), SEED).to(world.on), world.side)
+        plain = build(network(world.name, world.side), SEED).to(world.device).requires_grad_(False)
+        fast = prepared(build(network(world.name, world.side), SEED).to(world.device), world.side)
         models = {"plain": plain, "folded, channels last": fast}
-        usual = batch_size(world.side, world.on)
+        usual = batch_size(world.side, world.device)
         sizes = sorted({max(1, usual // 2), usual, 2 * usual})
         self.best: dict[str, tuple[Classifier, int, str]] = {}
         self.words: dict[str, str] = {}
@@ -72,9 +72,9 @@ def _evaluation(world: World, kind: str, model: Classifier, size: int, share: st
     count = 1 if together else threads()
     torch.set_num_threads(threads() if together else 1)
     drawn = torch.Generator().manual_seed(0)
-    images = torch.randn(size, 3, world.side, world.side, generator=drawn).to(world.on)
+    images = torch.randn(size, 3, world.side, world.side, generator=drawn).to(world.device)
     images = images.contiguous(memory_format=torch.channels_last)
-    targets = torch.zeros(size, dtype=torch.int64, device=world.on)
+    targets = torch.zeros(size, dtype=torch.int64, device=world.device)
 
     def evaluate(_: int = 0) -> None:
         if kind == "gradient":
@@ -87,9 +87,9 @@ def _evaluation(world: World, kind: str, model: Classifier, size: int, share: st
                 model(images)
 
     with ThreadPoolExecutor(count) as pool:
-        once, _ = timed(lambda: list(pool.map(evaluate, range(count))), world.on)
+        once, _ = timed(lambda: list(pool.map(evaluate, range(count))), world.device)
         if once < 1000:  # the first one was slow because it was the first
-            once, _ = timed(lambda: list(pool.map(evaluate, range(count))), world.on)
+            once, _ = timed(lambda: list(pool.map(evaluate, range(count))), world.device)
         rounds = max(1, round(400 / once))
-        total, _ = timed(lambda: list(pool.map(evaluate, range(rounds * count))), world.on)
+        total, _ = timed(lambda: list(pool.map(evaluate, range(rounds * count))), world.device)
     return total / (rounds * count * size)

@@ -62,14 +62,14 @@ def measure(
     Returns:
         Lines of the table, without what they share.
     """
-    cost: Cost = METHODS[name].cost(settings).on(cam_shape(world.model, world.side)[0])
+    cost: Cost = METHODS[name].cost(settings).for_channels(cam_shape(world.model, world.side)[0])
     kinds = {"forward": cost.forward, "gradient": cost.gradient}
     # A method that asks the model for nothing takes some time all the same.
     guess = sum(count * floor.now(kind) for kind, count in kinds.items() if count) or 1.0
     total = len(world.table)
     # So many that all threads are busy until the end or nearly so.
-    together = max(1, batch_size(world.side, world.on) // cost.at_once)
-    least = min(total, 4 * workers(world.on) * together)
+    together = max(1, batch_size(world.side, world.device) // cost.at_once)
+    least = min(total, 4 * workers(world.device) * together)
     many = int(np.clip(1e3 * seconds / guess, least, total))
     # The libraries go through whole images, as the published code does: their checkpoints are read twice an image.
     by_image = world.table.sort_values("image", kind="stable").index.to_numpy()
@@ -83,7 +83,7 @@ def measure(
     rows = world.rows(by_image[:few])
     ours = Ours(world, name, settings, positions)
     ours.prepare()
-    figure, batch = str(world.folder / "figure.png"), batch_size(world.side, world.on)
+    figure, batch = str(world.folder / "figure.png"), batch_size(world.side, world.device)
     theirs_too = name in ONE  # no library that we know of has the others
     times: dict[str, list[float]] = {way: [] for way in ("per_image", "library", "kernel", "ours", "floor")}
     theirs: dict[str, list[Any]] = {}
@@ -92,16 +92,18 @@ def measure(
         taken = {"floor": sum(count * floor.now(kind) for kind, count in kinds.items() if count)}
         torch.set_num_threads(threads())
         if theirs_too:
-            spent, theirs["per_image"] = timed(lambda: per_image(name, rows, settings, world.load, figure), world.on)
+            spent, theirs["per_image"] = timed(
+                lambda: per_image(name, rows, settings, world.load, figure), world.device
+            )
             taken["per_image"] = spent / few
-            spent, theirs["library"] = timed(lambda: at_best(name, rows, settings, world.load, batch), world.on)
+            spent, theirs["library"] = timed(lambda: at_best(name, rows, settings, world.load, batch), world.device)
             taken["library"] = spent / few
         world.model.requires_grad_(False)
         lime.known.clear()  # a cell of its own would not know the superpixels yet
-        spent, maps = timed(ours.kernel, world.on)
+        spent, maps = timed(ours.kernel, world.device)
         taken["kernel"] = spent / len(positions)
         lime.known.clear()
-        spent, _ = timed(ours.stage, world.on)
+        spent, _ = timed(ours.stage, world.device)
         taken["ours"] = spent / len(positions)
         if repeat:  # the first round warms up
             for way, value in taken.items():
@@ -178,9 +180,9 @@ def measure_scores(world: World, repeats: int) -> list[dict[str, Any]]:
     times: dict[tuple[str, str], list[float]] = {key: [] for key in [*ways, ("score stage", "ours")]}
     for _ in range(3 * repeats):
         for key, work in ways.items():
-            times[key].append(timed(work, world.on)[0] / 5)
+            times[key].append(timed(work, world.device)[0] / 5)
     for _ in range(repeats):
-        spent, _ = timed(lambda: score_rows(world.table, maps, "unit", side, settings), world.on)
+        spent, _ = timed(lambda: score_rows(world.table, maps, "unit", side, settings), world.device)
         times["score stage", "ours"].append(spent / (count - world.table["kind"].eq("reference").sum()))
     lines = []
     for (what, way), values in times.items():
@@ -244,7 +246,11 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             world = make_world(model, arguments.image_size, arguments.images, Path(folder))
             shared: dict[str, Any] = dict(
-                zip(KEY, (model, arguments.image_size, device_name(world.on), threads(), arguments.scale), strict=True)
+                zip(
+                    KEY,
+                    (model, arguments.image_size, device_name(world.device), threads(), arguments.scale),
+                    strict=True,
+                )
             )
             floor = Floor(world)
             forward, differentiated = (float(np.median([floor.now(kind) for _ in range(5)])) for kind in floor.best)

@@ -54,7 +54,7 @@ class World:
     side: int
 
     @property
-    def on(self) -> torch.device:
+    def device(self) -> torch.device:
         return self.model.mean.device
 
     def load(self, state: str) -> Classifier:
@@ -127,7 +127,7 @@ class Ours:
         }
 
     def _parts(self) -> list[Part]:
-        return list(parts(self.table, max(1, batch_size(self.world.side, self.world.on) // self.at_once)))
+        return list(parts(self.table, max(1, batch_size(self.world.side, self.world.device) // self.at_once)))
 
     def explain(
         self, model: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]
@@ -139,13 +139,13 @@ class Ours:
 
         def work(part: Part) -> tuple[Part, Any]:
             model = self.states.model(part.state)
-            targets = torch.tensor(self.table["prediction"].to_numpy()[part.filled]).to(self.world.on)
+            targets = torch.tensor(self.table["prediction"].to_numpy()[part.filled]).to(self.world.device)
             rows = self.table["row"].to_numpy()[part.filled]
             seeds = [stream_seed(SEED, "explain", int(row)) for row in rows]
             return part, self.explain(model, self.ready[part.positions[0]], targets, seeds).cpu().numpy()
 
         maps: dict[int, Any] = {}
-        for part, values in in_order(work, self._parts(), workers(self.world.on)):
+        for part, values in in_order(work, self._parts(), workers(self.world.device)):
             maps.update(zip(self.positions[part.positions].tolist(), values, strict=False))  # the rest fills the batch
         return maps
 
@@ -158,6 +158,6 @@ class Ours:
         )  # fmt: skip
 
 
-def device_name(on: torch.device) -> str:
+def device_name(device: torch.device) -> str:
     """Return what to call a device in the tables."""
-    return torch.cuda.get_device_name(on) if on.type == "cuda" else "cpu"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu"

@@ -3,11 +3,13 @@
 Run them as `python -m stages.NAME` from the root of the repository; DVC does.
 """
 
-from pipeline.core.device import prepare_threads
-from stages.parent import end_with_dvc
-from warm.client import run_warm
+from stages.before import before_imports
 
-end_with_dvc()
+before_imports()
+
+from pipeline.core.device import prepare_threads  # noqa: E402
+from warm.client import run_warm  # noqa: E402
+
 # Before any stage imports torch: its threads read this once, when they start.
 prepare_threads()
 # Where a preloaded interpreter runs the stage, this process does nothing else.

@@ -10,7 +10,7 @@ from typing import Any
 
 from pipeline.core import grid, params
 from pipeline.core.errors import UserError, unknown_name
-from pipeline.core.files import DATA, GRID, whole, write_json
+from pipeline.core.files import DATA, GRID, atomic_write, write_json
 from pipeline.core.grid import CellSettings
 from pipeline.core.names import checked, checked_cell
 from pipeline.core.params import PARAMS
@@ -94,7 +94,7 @@ def _write_grid(cells: dict[str, CellSettings]) -> None:
     """
     seed = params.read("seed", params.Seed)
     settings = {name: params.read(f"saliency.{name}", METHODS[name].settings) for name in grid.methods()}
-    with whole(GRID) as draft:
+    with atomic_write(GRID) as draft:
         write_json(draft / SIMILARITY.relative_to(GRID), params.read("similarity", SimilaritySettings).model_dump())
         faithfulness = _faithfulness()
         entry = FaithfulnessEntry(seed=seed, metrics=faithfulness)

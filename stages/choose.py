@@ -15,7 +15,7 @@ import pandas as pd
 
 from pipeline.core import params
 from pipeline.core.errors import UserError, unknown_name
-from pipeline.core.files import whole, write_csv
+from pipeline.core.files import atomic_write, write_csv
 from pipeline.data.datasets import photos
 from pipeline.data.decode import decode_images
 from pipeline.data.image_files import read_file
@@ -61,7 +61,7 @@ def main(options: argparse.Namespace) -> None:
         sheet = choice_sheet(choice, options.metric, ready.name, said, ready.class_name)
         file = folder / f"{UNSAFE.sub('_', files[name])}.png"
         folder.mkdir(parents=True, exist_ok=True)
-        with whole(file) as draft:
+        with atomic_write(file) as draft:
             draft.write_bytes(encoded(drawn(sheet)))
         print(f"{name}: {said} ({file})")
     table = lines(choices)

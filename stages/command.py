@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import NoReturn
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import DATA, METRICS, remove_leftovers
-
-MEANINGS = {
-    "cell": "a key of `cells` in params.yaml",
-    "dataset": "a key of `datasets` in params.yaml",
-    "method": "a key of `saliency` in params.yaml",
-    "name": "a file of profiles, without its ending, or default",
-}
-"""What the arguments of stages are."""
+from stages.arguments import parser
 
 
 def run(stage: Callable[..., None], *names: str) -> None:
@@ -35,10 +28,7 @@ def run(stage: Callable[..., None], *names: str) -> None:
     Raises an auditing event ``cose.stage``: here a stage has started, and its own work begins.
     """
     sys.audit("cose.stage")
-    parser = argparse.ArgumentParser(description=stage.__doc__)
-    for name in names:
-        parser.add_argument(f"--{name}", required=True, metavar="NAME", help=MEANINGS[name])
-    arguments = vars(parser.parse_args())
+    arguments = vars(parser(Path(sys.argv[0]).stem, stage.__doc__, names).parse_args())
     remove_leftovers(DATA, METRICS)
     guarded(partial(stage, **arguments))
 

@@ -86,7 +86,7 @@ def main(profile: str | None) -> None:
         use(profile)
     plan = params.read("plan", PlanSettings)
     check_transforms(plan)
-    on = device()
+    here = device()
     methods = {name: METHODS.find(name, "saliency") for name in grid.methods()}
     cells = grid.cells()
     pairs = sum(name not in cell.without for cell in cells.values() for name in methods)
@@ -118,7 +118,7 @@ def main(profile: str | None) -> None:
     for name, line in grouped.items():
         print(line.written(f"all data sets, {name}", unit))
     print(total.written("all", unit))
-    where = f"{on}, {threads()} threads" if on.type == "cpu" else str(on)
+    where = f"{here}, {threads()} threads" if here.type == "cpu" else str(here)
     sentences = [
         f"{len(cells)} cells, {len(methods)} methods, {pairs} of a cell and a method together:",
         f"{total.megabytes / 1e3:,.1f} GB of maps, {weights / 1e9:,.1f} GB of weights.",
@@ -157,7 +157,7 @@ def _lines(images: int, per_image: int, methods: dict[str, Method], measured: Me
     for name, method in methods.items():
         settings = params.read(f"saliency.{name}", method.settings)
         explained = images if settings.images == "all" else min(images, settings.images)
-        rows, cost = explained * per_image, method.cost(settings).on(measured.channels)
+        rows, cost = explained * per_image, method.cost(settings).for_channels(measured.channels)
         yield name, Line(
             rows, rows * cost.forward, rows * cost.gradient, rows * measured.map_bytes[name] / 1e6,
             minutes(rows, cost, measured.speed), gpu_minutes(rows, cost, measured.operations),

@@ -4,7 +4,7 @@ from pipeline.core import tables
 from pipeline.core.batches import batch_size
 from pipeline.core.computed_by import ComputedBy
 from pipeline.core.documents import as_document
-from pipeline.core.files import whole, write_json
+from pipeline.core.files import atomic_write, write_json
 from pipeline.models.cell import cell_folder, first_images, read_cell
 from pipeline.models.load import load_states
 from pipeline.models.trained import model_folder
@@ -28,7 +28,7 @@ def main(cell: str, method: str) -> None:
     chosen = METHODS.find(method, "saliency")
     entry = read_explain_entry(cell, method)
     about = About(left_out=entry.left_out, values=chosen.values, computed_by={})
-    with whole(explanations_folder(cell, method)) as draft:
+    with atomic_write(explanations_folder(cell, method)) as draft:
         draft.mkdir()
         if entry.left_out is None:
             settings = as_document(entry.settings, chosen.settings, explain_entry_file(cell, method))
@@ -38,7 +38,7 @@ def main(cell: str, method: str) -> None:
                 states, first_images(known.rows, settings.images), known.pictures,
                 lambda model, images, targets, seeds: chosen.explain(model, images, targets, settings, seeds),
                 values=chosen.values, storage=chosen.stored_as, at_once=chosen.cost(settings).at_once,
-                seed=entry.seed or 0, maps_path=draft / MAPS,
+                seed=entry.seed or 0, maps_path=draft / MAPS, name=f"method {method} on {cell}",
             )  # fmt: skip
             tables.write(INDEX, index_file(draft), index)
             batch = batch_size(known.network.image_size, states.device)

@@ -8,7 +8,7 @@ from pipeline.core import tables
 from pipeline.core.batches import batch_size
 from pipeline.core.computed_by import ComputedBy
 from pipeline.core.documents import as_document
-from pipeline.core.files import whole, write_json
+from pipeline.core.files import atomic_write, write_json
 from pipeline.metrics.faithfulness import batch
 from pipeline.metrics.faithfulness.measure import measure_rows
 from pipeline.metrics.faithfulness.metric import METRICS
@@ -43,7 +43,7 @@ def main(cell: str, method: str) -> None:
     about = read_about(folder)
     if not entry.metrics:
         about = about.model_copy(update={"left_out": about.left_out or "params.yaml: faithfulness names no metric"})
-    with whole(faithfulness_folder(cell, method)) as draft:
+    with atomic_write(faithfulness_folder(cell, method)) as draft:
         draft.mkdir()
         if about.left_out is None:
             known = read_cell(cell_folder(cell))

@@ -1,7 +1,7 @@
 """Measure what faithfulness metrics compare with on every image of a cell, whatever the method."""
 
 from pipeline.core import tables
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 from pipeline.metrics.faithfulness.measure import measure_limits
 from pipeline.metrics.faithfulness.tables import LIMITS, limits_file, limits_folder, read_entry
 from pipeline.models.cell import cell_folder, read_cell
@@ -15,7 +15,7 @@ def main(cell: str) -> None:
     entry = read_entry()
     known = read_cell(cell_folder(cell))
     states = load_states(known.network, model_folder(cell))
-    with whole(limits_folder(cell)) as draft:
+    with atomic_write(limits_folder(cell)) as draft:
         draft.mkdir()
         limits = measure_limits(entry.metrics, states, known.rows, known.pictures, seed=entry.seed)
         tables.write(LIMITS, limits_file(draft), limits)

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Literal
 
-from pipeline.core.files import DATA, whole, write_json
+from pipeline.core.files import DATA, atomic_write, write_json
 from pipeline.core.fingerprint import Code
 from stages.command import run
 
@@ -35,7 +35,7 @@ registry whose module is loaded for something else.
 def main() -> None:
     """Write ``data/code/<stage>.json``, or ``data/code/<stage>/<member>.json`` where a stage opens one member."""
     code = Code(Path())
-    with whole(FOLDER) as draft:
+    with atomic_write(FOLDER) as draft:
         for stage, registries in STAGES.items():
             members = {package: code.members(package) for package in registries}
             opened = {package: members[package] if which == "all" else [] for package, which in registries.items()}

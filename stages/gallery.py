@@ -2,7 +2,7 @@
 
 from pipeline.core import grid
 from pipeline.core.documents import read_document
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 from pipeline.metrics.scores import SIMILARITY
 from pipeline.metrics.similarity import SimilaritySettings
 from pipeline.results.cell_maps import read_cell_maps, read_method_maps
@@ -15,7 +15,7 @@ def main(cell: str, dataset: str) -> None:
     validity = read_document(SIMILARITY, SimilaritySettings).validity
     shown = read_cell_maps(cell, dataset, IMAGES_SHOWN)
     methods = [read_method_maps(method, shown) for method in grid.methods()]
-    with whole(gallery_folder(cell)) as draft:
+    with atomic_write(gallery_folder(cell)) as draft:
         for path, png in files(shown, methods, validity):
             (draft / path).parent.mkdir(parents=True, exist_ok=True)
             (draft / path).write_bytes(png)

@@ -3,7 +3,7 @@
 from pipeline.core import tables
 from pipeline.core.batches import batch_size
 from pipeline.core.computed_by import ComputedBy
-from pipeline.core.files import whole, write_json
+from pipeline.core.files import atomic_write, write_json
 from pipeline.metrics.localisation.measure import measure_localisation, study_boxes
 from pipeline.metrics.localisation.metric import METRICS
 from pipeline.metrics.localisation.objects import FrameObjects
@@ -29,7 +29,7 @@ def main(cell: str, method: str) -> None:
     about = read_about(folder)
     if not entry.chosen.metrics and not entry.masking:
         about = about.model_copy(update={"left_out": about.left_out or "params.yaml: localisation names no metric"})
-    with whole(localisation_folder(cell, method)) as draft:
+    with atomic_write(localisation_folder(cell, method)) as draft:
         draft.mkdir()
         if about.left_out is None:
             known = read_cell(cell_folder(cell))

@@ -1,7 +1,7 @@
 """Bring the boxes and masks of a cell's images into the network's frame, and study the boxes as maps."""
 
 from pipeline.core import tables
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 from pipeline.metrics.localisation.measure import study_boxes
 from pipeline.metrics.localisation.objects import FrameObjects, frame_objects
 from pipeline.metrics.localisation.tables import BOX_STUDY, FRAME_BOXES, OBJECTS, objects_folder, read_entry, table_file
@@ -26,7 +26,7 @@ def main(cell: str, dataset: str) -> None:
         study = study_boxes(
             entry.masking, states, known.rows, known.pictures, objects, entry.chosen, seed=entry.seed
         )  # fmt: skip
-    with whole(objects_folder(cell)) as draft:
+    with atomic_write(objects_folder(cell)) as draft:
         draft.mkdir()
         made = ((OBJECTS, found), (FRAME_BOXES, boxes), (BOX_STUDY, study))
         tables.write_all([(table, table_file(draft, table), rows) for table, rows in made])

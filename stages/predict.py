@@ -3,7 +3,7 @@
 from pipeline.core import tables
 from pipeline.core.batches import batch_size
 from pipeline.core.computed_by import ComputedBy
-from pipeline.core.files import sha256, whole, write_json
+from pipeline.core.files import atomic_write, sha256, write_json
 from pipeline.data import pictures
 from pipeline.data.prepared import IMAGES, PLAN, SPLITS, prepared_file
 from pipeline.models.cell import COMPUTED_BY, PICTURES, ROWS, CellComputedBy, cell_folder, rows_file
@@ -21,7 +21,7 @@ def main(cell: str, dataset: str) -> None:
     splits = tables.read(SPLITS, prepared_file(dataset, SPLITS))
     plan = tables.read(PLAN, prepared_file(dataset, PLAN))
     rows = rows_of(plan, splits.set_index("image")["label"], read_further_states(weights))
-    with whole(cell_folder(cell)) as draft:
+    with atomic_write(cell_folder(cell)) as draft:
         draft.mkdir()
         with (draft / PICTURES).open("w+b") as file:
             table = prepared_file(dataset, IMAGES)

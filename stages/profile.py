@@ -4,7 +4,7 @@ import subprocess
 
 from pipeline.core import params
 from pipeline.core.errors import UserError
-from pipeline.core.files import METRICS, whole
+from pipeline.core.files import METRICS, atomic_write
 from pipeline.core.profiles import PROFILES, profile_file, profiles
 from stages.command import run
 
@@ -20,7 +20,7 @@ def main(name: str) -> None:
         raise UserError(f"{params.PARAMS}: found changes that are neither committed nor in a profile; commit them, "
                         f"save them as {PROFILES}/<name>.yaml, or git restore {params.PARAMS}")  # fmt: skip
     wanted = committed if name == DEFAULT else profile_file(name).read_bytes()
-    with whole(params.PARAMS) as draft:
+    with atomic_write(params.PARAMS) as draft:
         draft.write_bytes(wanted)
     print(f"{params.PARAMS}: now profile {name}; `dvc params diff` shows what changed, and "
           f"{METRICS}/ follows with `dvc repro`")  # fmt: skip

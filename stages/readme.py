@@ -10,7 +10,7 @@ import pandas as pd
 
 from pipeline.core import grid
 from pipeline.core.errors import unknown_name
-from pipeline.core.files import METRICS, missing, whole
+from pipeline.core.files import METRICS, atomic_write, missing
 from pipeline.core.params import PARAMS
 from pipeline.results.cell_maps import read_cell_maps, read_method_maps
 from pipeline.results.palette_png import encoded
@@ -39,11 +39,11 @@ def main(name: str | None) -> None:
     shown = read_cell_maps(cell, cells[cell].dataset, masks=0)
     if free_images(shown):
         methods = [read_method_maps(method, shown) for method in grid.methods()]
-        with whole(PICTURE) as draft:
+        with atomic_write(PICTURE) as draft:
             draft.write_bytes(encoded(drawn(photographs(shown, methods)), LARGEST))
     else:
         print(f"{PICTURE}: left as it was, since {cell} shows none of {', '.join(FREE)}")
-    with whole(README) as draft:
+    with atomic_write(README) as draft:
         draft.write_text(text)
 
 

@@ -2,7 +2,7 @@
 
 from pipeline.core import tables
 from pipeline.core.documents import read_document
-from pipeline.core.files import whole, write_json
+from pipeline.core.files import atomic_write, write_json
 from pipeline.metrics.map_pairs import read_maps, score_rows
 from pipeline.metrics.scores import SCORES, SIMILARITY, scores_file, scores_folder
 from pipeline.metrics.similarity import SimilaritySettings
@@ -16,7 +16,7 @@ def main(cell: str, method: str) -> None:
     folder = explanations_folder(cell, method)
     settings = read_document(SIMILARITY, SimilaritySettings)
     about = read_about(folder)
-    with whole(scores_folder(cell, method)) as draft:
+    with atomic_write(scores_folder(cell, method)) as draft:
         draft.mkdir()
         if about.left_out is None:
             rows, network = read_rows(cell_folder(cell))

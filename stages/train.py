@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from pipeline.core import tables
-from pipeline.core.files import whole, write_csv, write_json
+from pipeline.core.files import atomic_write, write_csv, write_json
 from pipeline.core.randomness import stream_seed
 from pipeline.data.labels import check_labels
 from pipeline.data.pictures import Selection, decode
@@ -36,7 +36,7 @@ def main(cell: str) -> None:
     network = Network(settings=described, classes=classes, image_size=size, head=head)
     learned = entry.recipe is not None and dataset not in settings.checkpoints
     needed = splits if learned else splits[splits["split"] != "train"]
-    with tempfile.TemporaryFile() as file, whole(model_folder(cell)) as draft:
+    with tempfile.TemporaryFile() as file, atomic_write(model_folder(cell)) as draft:
         table = prepared_file(dataset, IMAGES)
         pictures = decode(table, needed["image"], size, *network.fitting, file)
         parts = {

@@ -25,14 +25,16 @@ _most: int | None = None
 """What memory was found to allow, once it ran out."""
 
 
-def batch_size(image_size: int, on: torch.device) -> int:
+def batch_size(image_size: int, device: torch.device) -> int:
     """Return how many images to evaluate at once."""
-    usual = max(CPU_IMAGES, CPU_PIXELS // image_size**2) if on.type == "cpu" else max(1, GPU_PIXELS // image_size**2)
+    usual = (
+        max(CPU_IMAGES, CPU_PIXELS // image_size**2) if device.type == "cpu" else max(1, GPU_PIXELS // image_size**2)
+    )
     chosen = positive("COSE_BATCH", 100_000) or usual
     return min(chosen, _most or chosen)
 
 
-def batches(count: int, image_size: int, on: torch.device) -> list[slice]:
+def batches(count: int, image_size: int, device: torch.device) -> list[slice]:
     """Cut images into as few batches as possible, of sizes that differ by at most one.
 
     A last batch of a few images would cost nearly as much as a full one.
@@ -40,12 +42,12 @@ def batches(count: int, image_size: int, on: torch.device) -> list[slice]:
     Args:
         count: how many images there are.
         image_size: side of the images in pixels.
-        on: the device.
+        device: to compute on.
 
     Returns:
         Slices in order, none longer than `batch_size`; one empty slice where there are no images.
     """
-    chunks = max(1, -(-count // batch_size(image_size, on)))
+    chunks = max(1, -(-count // batch_size(image_size, device)))
     longer = count % chunks
     ends = [count // chunks * number + min(number, longer) for number in range(chunks + 1)]
     return [slice(start, end) for start, end in pairwise(ends)]
@@ -69,13 +71,13 @@ def out_of_memory(error: BaseException) -> bool:
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or in_words
 
 
-def with_smaller_batches(work: Callable[[], Result], image_size: int, on: torch.device) -> Result:
+def with_smaller_batches(work: Callable[[], Result], image_size: int, device: torch.device) -> Result:
     """Do some work, and do it again with batches of half the size as often as memory runs out.
 
     Args:
         work: asks `batch_size` how much to do at once; must not leave anything behind when it fails.
         image_size: side of the images in pixels.
-        on: the device.
+        device: to compute on.
 
     Returns:
         What ``work`` returns. The smaller size is kept for all work to come.
@@ -85,7 +87,7 @@ def with_smaller_batches(work: Callable[[], Result], image_size: int, on: torch.
     """
     global _most
     while True:
-        size = batch_size(image_size, on)
+        size = batch_size(image_size, device)
         try:
             return work()
         except Exception as error:
@@ -93,11 +95,11 @@ def with_smaller_batches(work: Callable[[], Result], image_size: int, on: torch.
                 raise
         # Only here, where the error and with it everything that the failed work held is gone.
         if size == 1:
-            raise UserError(f"memory ran out on {on} for a single image of {image_size} pixels a side; allowed: a "
+            raise UserError(f"memory ran out on {device} for a single image of {image_size} pixels a side; allowed: a "
                             "smaller model or image, a larger device, or fewer threads (COSE_THREADS)")  # fmt: skip
         _most = min(_most or size, size // 2)
         print(f"memory ran out at {size} images per evaluation; going on with {_most}", file=sys.stderr)
-        if on.type == "cuda":
+        if device.type == "cuda":
             import torch
 
             torch.cuda.empty_cache()

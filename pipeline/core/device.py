@@ -95,9 +95,9 @@ def device() -> torch.device:
     return chosen
 
 
-def workers(on: torch.device) -> int:
+def workers(device: torch.device) -> int:
     """Return how many threads share out the batches, and let torch compute each batch in its thread alone."""
     import torch
 
     torch.set_num_threads(1)
-    return threads() if on.type == "cpu" else min(GPU_THREADS, threads())
+    return threads() if device.type == "cpu" else min(GPU_THREADS, threads())

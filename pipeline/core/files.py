@@ -70,7 +70,7 @@ def check_sha256(path: Path, expected: str) -> None:
 
 
 @contextmanager
-def whole(path: Path) -> Iterator[Path]:
+def atomic_write(path: Path) -> Iterator[Path]:
     """Write a file or a folder so that ``path`` holds the old content or all of the new one, never a part.
 
     Args:
@@ -150,13 +150,13 @@ def remove_leftovers(*roots: Path) -> None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write ``content`` as JSON, whole or not at all; NaN and infinity are refused (`ValueError`)."""
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         draft.write_text(json.dumps(content, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
 def write_csv(path: Path, frame: pd.DataFrame) -> None:
     """Write a table as CSV for people to read and diff: six significant digits, empty where undefined."""
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         frame.to_csv(draft, index=False, lineterminator="\n", float_format="%.6g")
 
 

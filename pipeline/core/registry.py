@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from pipeline.core.errors import unknown_name
+from pipeline.core.errors import UserError, unknown_name
 
 Entry = TypeVar("Entry")
 
@@ -41,7 +41,11 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def __getitem__(self, name: str) -> Entry:
         if name not in self._names:
             raise KeyError(name)
-        entry: Entry = getattr(importlib.import_module(f"{self._package}.{name}"), self._attribute)
+        module = importlib.import_module(f"{self._package}.{name}")
+        if not hasattr(module, self._attribute):
+            raise UserError(f"{'/'.join(self._package.split('.'))}/{name}.py: found no {self._attribute}; allowed: one "
+                            f"that says what the {self._kind} is (CONTRIBUTING.md)")  # fmt: skip
+        entry: Entry = getattr(module, self._attribute)
         return entry
 
     def find(self, name: str, key: str) -> Entry:

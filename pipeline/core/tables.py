@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import DAMAGED, missing, whole
+from pipeline.core.files import DAMAGED, atomic_write, missing
 
 Kind = Literal["int64", "float64", "string", "bool", "binary"]
 ARROW: dict[str, pa.DataType] = {
@@ -275,9 +275,9 @@ def write_all(files: Sequence[tuple[Table, Path, pd.DataFrame | Iterable[pd.Data
     with ExitStack() as stack:  # at its end all drafts are put in place, or none
         for table, path, rows in files:
             if not isinstance(rows, pd.DataFrame):
-                _write_parts(table, stack.enter_context(whole(path)), rows, str(path))
+                _write_parts(table, stack.enter_context(atomic_write(path)), rows, str(path))
         for path, arrow in checked:
-            with _writer(stack.enter_context(whole(path)), arrow.schema) as add:
+            with _writer(stack.enter_context(atomic_write(path)), arrow.schema) as add:
                 add(arrow)
 
 

@@ -9,7 +9,7 @@ from http.client import HTTPException
 from pathlib import Path
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 
 PATIENCE = 60.0
 """Seconds after which a download that brings nothing is given up."""
@@ -28,7 +28,7 @@ def download(url: str, file: Path, check: Callable[[Path], None], alternative: s
         UserError: it cannot be downloaded, or is cut short; nothing is left behind.
     """
     try:
-        with whole(file) as draft:
+        with atomic_write(file) as draft:
             request = urllib.request.Request(url, headers={"User-Agent": "cose"})  # some servers turn Python's away
             with urllib.request.urlopen(request, timeout=PATIENCE) as answer, draft.open("wb") as target:
                 shutil.copyfileobj(answer, target, 1 << 20)

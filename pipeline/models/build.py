@@ -65,17 +65,17 @@ def own_classes(settings: NetworkSettings, where: str) -> int:
 
 
 @contextmanager
-def seeded(seed: int, on: torch.device = CPU) -> Iterator[None]:
+def seeded(seed: int, device: torch.device = CPU) -> Iterator[None]:
     """Seed torch's global generators for a block of code that has no other way, and put them back afterwards.
 
     Args:
         seed: of the CPU's generator, and of the device's.
-        on: the device that the block computes on; the generators of other devices are not touched.
+        device: that the block computes on; the generators of other devices are not touched.
     """
-    devices = [on] if on.type == "cuda" else []
+    devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
         torch.default_generator.manual_seed(seed)
-        for device in devices:
+        if devices:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield

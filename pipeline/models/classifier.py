@@ -44,11 +44,11 @@ class Classifier(nn.Module):
         self.cam = cam
         self.cam_layer = cam_layer.layer_at(network, self.cam.path)
         # What a method computed from the weights alone; gone when they change.
-        self.remembered: dict[Any, torch.Tensor] = {}
+        self.cache: dict[Any, torch.Tensor] = {}
 
     def train(self, mode: bool = True) -> Classifier:
         """Switch to training or, with ``mode=False``, evaluation."""
-        self.remembered.clear()
+        self.cache.clear()
         return super().train(mode)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:

@@ -76,17 +76,17 @@ def _batchwise(
     model: Classifier, evaluated: Callable[[torch.Tensor], torch.Tensor], split: Split, precision: str
 ) -> torch.Tensor:
     """Return what the model, or a part of it, gives for all images of a split: float32, on the CPU."""
-    on, side = model.mean.device, split.images.shape[1]
+    device, side = model.mean.device, split.images.shape[1]
     parts: list[torch.Tensor] = []
 
     def next_part() -> torch.Tensor:
         start = sum(map(len, parts))
-        images = split.images[start : start + batch_size(side, on)]
-        with torch.inference_mode(), _in_precision(on, precision):
+        images = split.images[start : start + batch_size(side, device)]
+        with torch.inference_mode(), _in_precision(device, precision):
             return evaluated(model.normalize(images)).float().cpu()
 
     while sum(map(len, parts)) < len(split):
-        parts.append(with_smaller_batches(next_part, side, on))
+        parts.append(with_smaller_batches(next_part, side, device))
     return torch.cat(parts)
 
 
@@ -95,8 +95,8 @@ def _judge(outputs: torch.Tensor, labels: Labels) -> tuple[float, float]:
     return float(F.cross_entropy(outputs, expected)), float((outputs.argmax(1) == expected).double().mean())
 
 
-def _in_precision(on: torch.device, precision: str) -> torch.autocast:
-    return torch.autocast(on.type, PRECISIONS[precision], enabled=precision != "float32")
+def _in_precision(device: torch.device, precision: str) -> torch.autocast:
+    return torch.autocast(device.type, PRECISIONS[precision], enabled=precision != "float32")
 
 
 class Learner:
@@ -131,9 +131,9 @@ class Learner:
 
     def step(self, inputs: Pixels | torch.Tensor, labels: Labels) -> float:
         """Take one step of the optimiser; return the loss before it."""
-        on = self.model.mean.device
-        with _in_precision(on, self.settings.precision):
-            loss = F.cross_entropy(self._logits(inputs).float(), torch.tensor(labels).to(on))
+        device = self.model.mean.device
+        with _in_precision(device, self.settings.precision):
+            loss = F.cross_entropy(self._logits(inputs).float(), torch.tensor(labels).to(device))
         self.optimizer.zero_grad()
         self.scaler.scale(loss).backward()
         if self.settings.clip_value is not None:

@@ -54,10 +54,10 @@ class Ready:
             UserError: there is no such layer, or it does not run once.
         """
         network, own = self.model.network, self.model.cam
-        on = self.model.mean.device
+        device = self.model.mean.device
         found = cam_layer.find(network.cpu(), path, own.layout, self.network.image_size)
         mean, std = (tensor.flatten().tolist() for tensor in (self.model.mean, self.model.std))
-        return Classifier(network, mean, std, found).eval().requires_grad_(False).to(on)
+        return Classifier(network, mean, std, found).eval().requires_grad_(False).to(device)
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or its number where that is all there is."""

@@ -29,7 +29,8 @@ class FileWeights(Settings):
 
     Attributes:
         file: where it lies, or is downloaded to: safetensors, or anything that ``torch.load`` reads as tensors alone.
-        package: the installed package that carries the file, which is then a path in it; None for a file of its own.
+        package: the installed package that carries the file, which is then a path in it, where ``*`` matches anything;
+            None for a file of its own.
         url: where it is downloaded from when it is missing; None where the user has to place it.
         sha256: its checksum or the first eight digits or more of it; None where the publisher gives none. A package's
             file needs it: DVC does not watch packages, so the checksum is what tells that the weights are the same.

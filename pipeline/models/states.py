@@ -61,5 +61,5 @@ class States:
 
 def _on_same_weights(model: Classifier) -> Classifier:
     """Return a copy of a model's modules around its own tensors."""
-    shared = [*model.parameters(), *model.buffers(), model.remembered]
+    shared = [*model.parameters(), *model.buffers(), model.cache]
     return copy.deepcopy(model, {id(one): one for one in shared})

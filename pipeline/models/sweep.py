@@ -101,8 +101,8 @@ def sweep(
         UserError: memory ran out for a single row.
     """
     inputs = Inputs(rows, pictures)
-    on = states.device
-    size = max(1, batch_size(inputs.side, on) // at_once)
+    device = states.device
+    size = max(1, batch_size(inputs.side, device) // at_once)
 
     def work(part: Part) -> tuple[Positions, npt.NDArray[Any]]:
         filled = part.filled
@@ -112,11 +112,11 @@ def sweep(
             model = states.model(part.state)
             return evaluate(model, model.normalize(pixels), filled).cpu()
 
-        return part.positions, with_smaller_batches(results, inputs.side, on).numpy()[: len(part.positions)]
+        return part.positions, with_smaller_batches(results, inputs.side, device).numpy()[: len(part.positions)]
 
     with (
         tqdm(total=len(rows), desc=what, unit="row", disable=None) as progress,
-        closing(in_order(work, parts(rows, size), workers(on))) as results,
+        closing(in_order(work, parts(rows, size), workers(device))) as results,
     ):
         for positions, result in results:
             yield positions, result

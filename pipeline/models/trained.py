@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from pipeline.core.computed_by import ComputedBy
 from pipeline.core.documents import read_document
 from pipeline.core.errors import UserError
-from pipeline.core.files import DAMAGED, DATA, check_sha256, missing, sha256, whole
+from pipeline.core.files import DAMAGED, DATA, atomic_write, check_sha256, missing, sha256
 from pipeline.core.names import checked_cell
 from pipeline.core.params import Settings, Sha256
 from pipeline.models.classifier import Classifier
@@ -45,7 +45,7 @@ def save_state(model: Classifier, path: Path, names: Collection[str] | None = No
     chosen = {
         name: tensor.detach().cpu().contiguous() for name, tensor in state.items() if names is None or name in names
     }
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         try:
             save_file(chosen, draft)
         except SafetensorError as error:  # which is what a full disk raises there
@@ -80,7 +80,7 @@ def load_state(model: Classifier, path: Path, checksums: Mapping[str, str] | Non
             raise UserError(f"{path}: the checkpoint does not fit the model: {name} has shape {found}; "
                             f"allowed: {allowed}")  # fmt: skip
     model.network.load_state_dict(state)
-    model.remembered.clear()
+    model.cache.clear()
 
 
 def read_state(path: Path, checksums: Mapping[str, str] | None = None) -> dict[str, torch.Tensor]:

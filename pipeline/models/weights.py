@@ -55,7 +55,7 @@ def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int,
         backbone = _fitting(from_timm(settings, image_size, where), backbone, (), settings.architecture)
         origin = f"timm's {settings.architecture}"
     model.network.load_state_dict(own | backbone)
-    model.remembered.clear()
+    model.cache.clear()
     return origin
 
 
@@ -72,7 +72,7 @@ def load_whole(model: Classifier, settings: ModelSettings, network: Network, nam
         state = _fitting(state, own, (), settings.architecture)
         origin = f"timm's {settings.architecture}"
     model.network.load_state_dict(state)
-    model.remembered.clear()
+    model.cache.clear()
     return origin
 
 
@@ -80,7 +80,7 @@ def load_own(model: Classifier, settings: FileWeights, where: str) -> str:
     """Give a model all the weights of a user's checkpoint, its classifier included; see `load_pretrained`."""
     state, origin = from_file(settings, model.network.state_dict(), where)
     model.network.load_state_dict(state)
-    model.remembered.clear()
+    model.cache.clear()
     return origin
 
 

@@ -50,7 +50,7 @@ class Candidate:
 
     def passes(self, channels: int) -> int:
         """Return what a map takes, in forward passes, on a CAM layer with so many channels."""
-        cost: Cost = self.method.cost(self.settings).on(channels)
+        cost: Cost = self.method.cost(self.settings).for_channels(channels)
         return cost.forward + GRADIENT * cost.gradient
 
 

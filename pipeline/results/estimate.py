@@ -67,23 +67,23 @@ def prepared(model: Classifier, image_size: int) -> Classifier:
 
 def time_evaluations(model: Classifier, image_size: int) -> Speed:
     """Time forward passes and gradients of a prepared model on its device."""
-    on, count = model.mean.device, workers(model.mean.device)
+    device, count = model.mean.device, workers(model.mean.device)
 
     def milliseconds(evaluate: Callable[[torch.Tensor], Any]) -> float:
         def once(_: int) -> int:
-            size = batch_size(image_size, on)
-            evaluate(torch.zeros(size, 3, image_size, image_size, device=on))
+            size = batch_size(image_size, device)
+            evaluate(torch.zeros(size, 3, image_size, image_size, device=device))
             return size
 
         def work(number: int) -> int:
-            return with_smaller_batches(lambda: once(number), image_size, on)
+            return with_smaller_batches(lambda: once(number), image_size, device)
 
         list(in_order(work, range(count), count))
         start, images, rounds = time.perf_counter(), 0, 0
         while rounds == 0 or time.perf_counter() - start < SECONDS:
             images += sum(in_order(work, range(2 * count), count))
-            if on.type == "cuda":
-                torch.cuda.synchronize(on)
+            if device.type == "cuda":
+                torch.cuda.synchronize(device)
             rounds += 1
         return 1e3 * (time.perf_counter() - start) / images
 
@@ -92,7 +92,7 @@ def time_evaluations(model: Classifier, image_size: int) -> Speed:
             model(images)
 
     def differentiate(images: torch.Tensor) -> None:
-        gradient(model, images, torch.zeros(len(images), dtype=torch.int64, device=on), "softmax")
+        gradient(model, images, torch.zeros(len(images), dtype=torch.int64, device=device), "softmax")
 
     return Speed(milliseconds(forward), milliseconds(differentiate))
 

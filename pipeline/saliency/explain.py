@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from pipeline.core.batches import out_of_memory
 from pipeline.core.errors import UserError
 from pipeline.core.randomness import stream_seed
 from pipeline.data.decode import Pixels
@@ -34,6 +36,7 @@ def explain_rows(
     at_once: int,
     seed: int,
     maps_path: Path,
+    name: str = "method",
 ) -> pd.DataFrame:
     """Explain every row, for the class predicted there, and write the maps as they come.
 
@@ -48,20 +51,28 @@ def explain_rows(
             batch.
         seed: the user's; a row's own seed comes from it and the row's number.
         maps_path: the file to write; at no time are all maps in memory.
+        name: of the method and the cell, for messages.
 
     Returns:
         The table ``index`` (`pipeline.saliency.explanations.INDEX`).
 
     Raises:
-        UserError: the method gives a map that is not finite, of a wrong shape or out of range, or the disk is full.
+        UserError: the method raises an error, or gives a map that is not finite, of a wrong type or shape, or out of
+            range; or the disk is full.
     """
     targets = rows["prediction"].to_numpy()
     numbers = rows["row"].to_numpy()
 
     def maps_of(model: Classifier, images: torch.Tensor, positions: Positions) -> torch.Tensor:
         seeds = [stream_seed(seed, "explain", int(row)) for row in numbers[positions]]
-        maps = explain(model, images, torch.tensor(targets[positions]).to(images.device), seeds)
-        _check(maps, numbers[positions], images.shape[-1], values)
+        where = f"{name}, row {numbers[positions][0]}"
+        try:
+            maps = explain(model, images, torch.tensor(targets[positions]).to(images.device), seeds)
+        except Exception as error:
+            if isinstance(error, UserError) or out_of_memory(error):
+                raise
+            raise UserError(f"{where}: the method raised {_raised(error)}; COSE_TRACEBACK=1 shows more") from error
+        _check(maps, numbers[positions], images.shape[-1], values, name)
         return maps
 
     with (
@@ -73,15 +84,26 @@ def explain_rows(
     return pd.DataFrame({"row": numbers, "state": rows["state"], "target": targets}).join(writer.described())
 
 
-def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, values: Values) -> None:
+def _raised(error: Exception) -> str:
+    """Return what an error says, and where it was raised."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return (
+        f"{type(error).__name__}: {' '.join(str(error).split())[:300]} ({Path(last.filename).name}, line {last.lineno})"
+    )
+
+
+def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, values: Values, name: str) -> None:
     """Raise a `UserError` for maps that are not what the method says they are."""
+    if not isinstance(given, torch.Tensor) or not given.is_floating_point():
+        found = f"a tensor of {given.dtype}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
+        raise UserError(f"{name}, row {numbers[0]}: the method returned {found}; allowed: a torch.Tensor of float32")
     maps: npt.NDArray[Any] = given.detach().cpu().numpy()
     if maps.ndim != 3 or len(maps) != len(numbers) or max(maps.shape[1:]) > side:
-        raise UserError(f"row {numbers[0]}: found maps of shape {maps.shape}; allowed: ({len(numbers)}, height, "
-                        f"width), with at most {side} pixels a side")  # fmt: skip
+        allowed = f"({len(numbers)}, height, width), with at most {side} pixels a side"
+        raise UserError(f"{name}, row {numbers[0]}: found maps of shape {maps.shape}; allowed: {allowed}")
     finite = np.isfinite(maps).all(axis=(1, 2))
     if not finite.all():
-        raise UserError(f"row {numbers[finite.argmin()]}: the method gave a map with NaN or infinity")
+        raise UserError(f"{name}, row {numbers[finite.argmin()]}: the method gave a map with NaN or infinity")
     if values == "ternary":
         wrong, allowed = ~np.isin(maps, (-1, 0, 1)), "-1, 0 and 1"
     else:
@@ -89,5 +111,7 @@ def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, value
         wrong, allowed = (maps < low - EPSILON) | (maps > 1 + EPSILON), f"{low} to 1"
     if wrong.any():
         at = wrong.any(axis=(1, 2)).argmax()
-        raise UserError(f"row {numbers[at]}: the method gave a map with {maps[at][wrong[at]][0]:g}; allowed: {allowed} "
-                        f"({values})")  # fmt: skip
+        found = maps[at][wrong[at]][0]
+        raise UserError(
+            f"{name}, row {numbers[at]}: the method gave a map with {found:g}; allowed: {allowed} ({values})"
+        )

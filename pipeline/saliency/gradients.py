@@ -83,7 +83,7 @@ def sum_over_path(
     return total
 
 
-def grey_map(attribution: torch.Tensor, percentile: float) -> torch.Tensor:
+def to_grayscale(attribution: torch.Tensor, percentile: float) -> torch.Tensor:
     """Return one channel in [0, 1] from an attribution per channel, as the paper draws it.
 
     The absolute values are added over the channels; the least becomes 0, the given percentile and all above it 1.

@@ -50,7 +50,7 @@ class Cost:
     at_once: int = 1
     per_channel: float = 0
 
-    def on(self, channels: int) -> Cost:
+    def for_channels(self, channels: int) -> Cost:
         """Return the cost on a model whose CAM layer has so many channels."""
         return replace(self, forward=self.forward + math.ceil(self.per_channel * channels), per_channel=0)
 

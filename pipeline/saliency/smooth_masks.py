@@ -31,14 +31,14 @@ class SmoothMasks:
         picture: where the image is in a whole mask, along each side.
     """
 
-    def __init__(self, image_size: int, step: int, sigma: int, on: torch.device) -> None:
+    def __init__(self, image_size: int, step: int, sigma: int, device: torch.device) -> None:
         """Prepare masks.
 
         Args:
             image_size: side of the images in pixels.
             step: from cell to cell, in pixels.
             sigma: how far a cell reaches, in pixels; at least two steps. It is the width of the margin too.
-            on: the device.
+            device: to compute on.
         """
         self.cells = math.ceil(image_size / step)
         self.picture = slice(sigma, sigma + image_size)
@@ -49,8 +49,8 @@ class SmoothMasks:
         self.side = step * (self._tiles - 1) + 1
         self._neighbours = 2 * reach + 1
         # Pixels are grouped by their place in a tile of step x step: those of a group are as far from their neighbours.
-        place = torch.arange(step, device=on)[None, :]
-        cell = torch.arange(self._neighbours, device=on)[:, None]
+        place = torch.arange(step, device=device)[None, :]
+        cell = torch.arange(self._neighbours, device=device)[:, None]
         away = (place - sigma - step * (cell - self._around)).float()
         distance = (away[:, None, :, None] ** 2 + away[None, :, None, :] ** 2).sqrt()
         weights = torch.exp(-2 * (distance / sigma - 0.5).clamp(min=0) ** 2)

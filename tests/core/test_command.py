@@ -17,12 +17,12 @@ STAGE = """
 import sys, time
 from pathlib import Path
 from pipeline.core.errors import UserError
-from pipeline.core.files import whole
+from pipeline.core.files import atomic_write
 from stages.command import run
 
 def main(cell):
     \"\"\"Do something.\"\"\"
-    with whole(Path("data/cells/kept")) as draft:
+    with atomic_write(Path("data/cells/kept")) as draft:
         draft.mkdir()
         (draft / "part").write_text("new")
         {work}

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dvc.utils.serialize import load_yaml
+from dvc.utils.serialize import load_yaml, modify_yaml
 
 from pipeline.core.errors import UserError
 from pipeline.core.yaml_file import DEEPEST, read_yaml
@@ -97,3 +97,19 @@ def test_what_is_allowed_is_deep_enough(tmp_path: Path) -> None:
     path = tmp_path / "params.yaml"
     path.write_text("a: " + "[" * (DEEPEST - 1) + "]" * (DEEPEST - 1))
     assert read_yaml(path)["a"]
+
+
+def test_dvcs_writer_leaves_params_alone_but_for_what_changes(tmp_path: Path) -> None:
+    # `dvc exp run -S` rewrites the whole file with ruamel.yaml.
+    path = tmp_path / "params.yaml"
+    path.write_bytes(before := (ROOT / "params.yaml").read_bytes())
+    with modify_yaml(str(path)):
+        pass
+    assert path.read_bytes() == before
+    with modify_yaml(str(path)) as settings:
+        settings["saliency"]["lime"]["samples"] = 77
+    lines = zip(before.decode().splitlines(), path.read_text().splitlines(), strict=True)
+    changed = [(old, new) for old, new in lines if old != new]
+    assert len(changed) == 1
+    assert changed[0][1].split("#")[0].strip() == "samples: 77"
+    assert changed[0][0].partition("#")[2] == changed[0][1].partition("#")[2]

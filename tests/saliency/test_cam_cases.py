@@ -134,7 +134,7 @@ def test_controls_know_nothing_of_the_model(
 ) -> None:
     maps = explain(name, convnet, images, targets)
     assert torch.equal(maps, explain(name, pooled, images, targets.flip(0)))
-    cost = METHODS[name].cost(SMALL[name]).on(1280)
+    cost = METHODS[name].cost(SMALL[name]).for_channels(1280)
     assert (cost.forward, cost.gradient) == (0, 0)
 
 

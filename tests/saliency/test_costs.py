@@ -39,7 +39,7 @@ def counted(model: Classifier) -> Iterator[tuple[Counter[str], list[int]]]:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_evaluations(name: str, convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
-    cost = METHODS[name].cost(SMALL[name]).on(CHANNELS)
+    cost = METHODS[name].cost(SMALL[name]).for_channels(CHANNELS)
     with counted(convnet) as (found, _):
         METHODS[name].explain(convnet, images, targets, SMALL[name], list(range(5)))
     forward, gradient = found["forward"] / 5, found["gradient"] / 5
@@ -73,6 +73,6 @@ def test_batches(
 
 
 def test_channels_are_counted_in_whole_passes() -> None:
-    assert Cost(forward=1, gradient=2, at_once=3).on(640) == Cost(forward=1, gradient=2, at_once=3)
-    assert Cost(forward=1, per_channel=1).on(640).forward == 641
-    assert Cost(forward=1, per_channel=1 / 8).on(17).forward == 4
+    assert Cost(forward=1, gradient=2, at_once=3).for_channels(640) == Cost(forward=1, gradient=2, at_once=3)
+    assert Cost(forward=1, per_channel=1).for_channels(640).forward == 641
+    assert Cost(forward=1, per_channel=1 / 8).for_channels(17).forward == 4

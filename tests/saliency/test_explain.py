@@ -97,13 +97,13 @@ def test_the_index_says_what_each_map_is(states: States, tmp_path: Path) -> None
 def test_values_that_the_method_did_not_declare_are_one_line(
     values: str, storage: str, value: float, message: str, states: States, tmp_path: Path
 ) -> None:
-    with pytest.raises(UserError, match=rf"^row 11: the method gave a map with {message}$"):
+    with pytest.raises(UserError, match=rf"^method, row 11: the method gave a map with {message}$"):
         explained(states, filled(value), tmp_path / "maps.npy", values=values, storage=storage)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_values_that_are_not_finite_are_one_line(value: float, states: States, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"^row 11: the method gave a map with NaN or infinity$"):
+    with pytest.raises(UserError, match=r"^method, row 11: the method gave a map with NaN or infinity$"):
         explained(states, filled(value), tmp_path / "maps.npy")
 
 
@@ -113,8 +113,8 @@ def test_values_that_are_not_finite_are_one_line(value: float, states: States, t
     ids=["too large", "with channels", "too many"],
 )
 def test_maps_of_another_shape_are_one_line(make: Any, states: States, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=rf"^row 11: found maps of shape \(.*\); allowed: \(\d+, height, width\), with "
-                                        rf"at most {SIDE} pixels a side$"):  # fmt: skip
+    allowed = rf"allowed: \(\d+, height, width\), with at most {SIDE} pixels a side"
+    with pytest.raises(UserError, match=rf"^method, row 11: found maps of shape \(.*\); {allowed}$"):
         explained(states, make, tmp_path / "maps.npy")
 
 
@@ -124,3 +124,23 @@ def test_a_last_bit_beyond_is_no_error(values: str, value: float, storage: str, 
     index = explained(states, filled(value), tmp_path / "maps.npy", values=values, storage=storage)
     check(INDEX, index, "test")
     assert float(Maps(tmp_path / "maps.npy", index, values, SIDE)[0][0, 1]) == round(value)
+
+
+def fails(*_: Any) -> torch.Tensor:
+    raise AttributeError("'ResNet' object has no attribute\n'layer9'")
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (fails, r"the method raised AttributeError: 'ResNet' object has no attribute 'layer9' \(test_ex"),
+        (lambda model, images, *_: images.mean(1).numpy(), "the method returned a ndarray; allowed: a torch.Tensor of"),
+        (lambda *_: None, "the method returned a NoneType; allowed"),
+        (lambda model, images, *_: images.mean(1) > 0, r"the method returned a tensor of torch\.bool; allowed"),
+        (lambda model, images, *_: images.mean(1) * 1j, r"the method returned a tensor of torch\.complex64"),
+    ],
+)  # fmt: skip
+def test_what_a_method_does_wrong_is_one_line(make: Any, message: str, states: States, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=f"^method new on cell, row 11: {message}") as caught:
+        explained(states, make, tmp_path / "maps.npy", name="method new on cell")
+    assert "\n" not in str(caught.value)

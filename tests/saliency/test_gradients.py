@@ -61,11 +61,11 @@ def test_maps_do_not_depend_on_how_the_steps_are_cut_into_batches(
     maps = []
     for size in ("1", "3", "64"):
         monkeypatch.setenv("COSE_BATCH", size)
-        convnet.remembered.clear()
+        convnet.cache.clear()
         maps.append(METHODS[name].explain(convnet, images, targets, SMALL[name], [1, 2, 3, 4, 5]))
     for other in maps[1:]:
         torch.testing.assert_close(other, maps[0], atol=2e-4, rtol=0)
-    convnet.remembered.clear()
+    convnet.cache.clear()
 
 
 class Repeated(nn.Module):

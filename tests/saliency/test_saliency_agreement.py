@@ -16,7 +16,7 @@ from saliency.core.guided_ig import guided_ig_impl
 
 from pipeline.models.classifier import Classifier
 from pipeline.saliency.cams import activations_and_gradients
-from pipeline.saliency.gradients import grey_map
+from pipeline.saliency.gradients import to_grayscale
 from pipeline.saliency.map_file import enlarge
 from pipeline.saliency.methods import (
     blur_ig,
@@ -137,14 +137,14 @@ def test_guided_ig_on_a_network(convnet: Classifier, images: torch.Tensor, targe
 def test_grey_map_equals_the_librarys(images: torch.Tensor) -> None:
     raw = images.double() ** 3
     for percentile in (99, 90.5, 100):
-        ours = grey_map(raw, percentile).numpy()
+        ours = to_grayscale(raw, percentile).numpy()
         for one, image in zip(ours, raw, strict=True):
             theirs = library.VisualizeImageGrayscale(image.permute(1, 2, 0).numpy(), percentile)
             np.testing.assert_allclose(one, theirs, atol=1e-6)
 
 
 def test_grey_map_of_nothing_is_zero() -> None:
-    assert (grey_map(torch.zeros(2, 3, 5, 5), 99) == 0).all()
+    assert (to_grayscale(torch.zeros(2, 3, 5, 5), 99) == 0).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -16,7 +16,7 @@ from pydantic import Field
 
 from pipeline.core.params import Steps
 from pipeline.models.classifier import Classifier
-from pipeline.saliency.gradients import Baseline, GradientSettings, gradient, grey_map
+from pipeline.saliency.gradients import Baseline, GradientSettings, gradient, to_grayscale
 from pipeline.saliency.method import Cost, Method
 
 CLOSE = 1e-9
@@ -138,7 +138,7 @@ def explain(
     model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
 ) -> torch.Tensor:
     """Return the maps, float32 (N, H, W) in [0, 1]; nothing is random."""
-    return grey_map(attribute(model, images, targets, settings), settings.percentile)
+    return to_grayscale(attribute(model, images, targets, settings), settings.percentile)
 
 
 def cost(settings: Settings) -> Cost:

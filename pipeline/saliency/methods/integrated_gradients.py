@@ -12,7 +12,7 @@ import torch
 
 from pipeline.core.params import Steps
 from pipeline.models.classifier import Classifier
-from pipeline.saliency.gradients import Baseline, Combine, GradientSettings, gradient, grey_map, sum_over_path
+from pipeline.saliency.gradients import Baseline, Combine, GradientSettings, gradient, sum_over_path, to_grayscale
 from pipeline.saliency.method import Cost, Method
 
 
@@ -23,7 +23,7 @@ class Settings(GradientSettings):
     baseline: Baseline
 
 
-REMEMBERED = 64
+CACHED = 64
 """Gradients at the baseline that are kept; a plan's rows are ordered by image, so their classes come in runs."""
 
 
@@ -32,13 +32,13 @@ def _at_baseline(model: Classifier, like: torch.Tensor, targets: torch.Tensor, s
     found: dict[int, torch.Tensor] = {}
     for target in targets.unique().tolist():
         key = ("at baseline", settings.baseline, settings.score, like.shape[1:], target)
-        known = model.remembered.get(key)  # other threads add and drop
+        known = model.cache.get(key)  # other threads add and drop
         if known is None:
             baseline = torch.full_like(like[:1], settings.baseline)
             known = gradient(model, baseline, targets.new_tensor([target]), settings.score)[0]
-            for oldest in list(model.remembered)[: -REMEMBERED + 1]:
-                model.remembered.pop(oldest, None)
-            model.remembered[key] = known
+            for oldest in list(model.cache)[: -CACHED + 1]:
+                model.cache.pop(oldest, None)
+            model.cache[key] = known
         found[target] = known
     return torch.stack([found[target] for target in targets.tolist()])
 
@@ -63,7 +63,7 @@ def explain(
     model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, seeds: Sequence[int]
 ) -> torch.Tensor:
     """Return the maps, float32 (N, H, W) in [0, 1]; nothing is random."""
-    return grey_map(attribute(model, images, targets, settings), settings.percentile)
+    return to_grayscale(attribute(model, images, targets, settings), settings.percentile)
 
 
 def cost(settings: Settings) -> Cost:

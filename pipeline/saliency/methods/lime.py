@@ -34,7 +34,7 @@ SELECTION_PENALTY, FIT_PENALTY = 0.01, 1.0
 TIES = 0
 """Seed of the noise by which quickshift breaks ties: one for all, so that superpixels depend on the picture alone."""
 
-REMEMBERED = 4096
+CACHED = 4096
 known: dict[bytes, bytes] = {}
 """Superpixels of the last pictures, packed: other states of a model see the same ones. Threads share it; what two of
 them find for one picture is the same."""
@@ -67,7 +67,7 @@ def superpixels(image: Pixels, settings: QuickshiftSettings) -> Segments:
         found: Segments = quickshift(
             image, kernel_size=settings.kernel_size, max_dist=settings.max_dist, ratio=settings.ratio, rng=TIES
         )
-        for oldest in list(known)[: -REMEMBERED + 1]:
+        for oldest in list(known)[: -CACHED + 1]:
             known.pop(oldest, None)
         packed = known[key] = zlib.compress(found.astype(np.uint32).tobytes(), level=1)
     return np.frombuffer(zlib.decompress(packed), np.uint32).reshape(image.shape[:2]).astype(np.int64)

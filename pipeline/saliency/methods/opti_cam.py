@@ -66,9 +66,9 @@ def enlarge(maps: torch.Tensor, height: int, width: int) -> torch.Tensor:
     return down @ maps @ across.T
 
 
-def _bilinear(small: int, large: int, on: torch.device) -> torch.Tensor:
+def _bilinear(small: int, large: int, device: torch.device) -> torch.Tensor:
     """Return the matrix (large, small) that resizes a column bilinearly."""
-    columns = F.interpolate(torch.eye(small, device=on)[None], size=large, mode="linear", align_corners=False)
+    columns = F.interpolate(torch.eye(small, device=device)[None], size=large, mode="linear", align_corners=False)
     return columns[0].T.contiguous()
 
 

@@ -15,7 +15,7 @@ from pydantic import Field, StrictBool
 
 from pipeline.core.params import Steps
 from pipeline.models.classifier import Classifier
-from pipeline.saliency.gradients import Combine, GradientSettings, grey_map, sum_over_path
+from pipeline.saliency.gradients import Combine, GradientSettings, sum_over_path, to_grayscale
 from pipeline.saliency.method import Cost, Method
 
 
@@ -62,7 +62,7 @@ def explain(
 ) -> torch.Tensor:
     """Return the maps, float32 (N, H, W) in [0, 1]; each row's noise comes from its seed."""
     noise = torch.stack([draw_noise(images.shape[1:], settings.samples, seed) for seed in seeds]).to(images.device)
-    return grey_map(attribute(model, images, targets, settings, noise), settings.percentile)
+    return to_grayscale(attribute(model, images, targets, settings, noise), settings.percentile)
 
 
 def cost(settings: Settings) -> Cost:

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import DATA, DEPTH, GRID, METRICS, remove_leftovers, whole
+from pipeline.core.files import DATA, DEPTH, GRID, METRICS, atomic_write, remove_leftovers
 from pipeline.data.prepared import PLAN, prepared_file
 from pipeline.metrics.scores import scores_folder
 from pipeline.models.cell import cell_folder
@@ -38,7 +38,7 @@ def make_folder(draft: Path) -> None:
 
 
 def fail(path: Path, make: Callable[[Path], object], error: type[BaseException] | BaseException = RuntimeError) -> None:
-    with whole(path) as draft:
+    with atomic_write(path) as draft:
         make(draft)
         raise error
 
@@ -56,7 +56,7 @@ def test_the_old_content_stays_when_the_block_fails(error: type[BaseException], 
     assert file.read_text() == "old"
     assert names(folder) == ["one"]
     assert names(tmp_path) == ["a.txt", "b"]
-    with whole(folder) as draft:
+    with atomic_write(folder) as draft:
         make_folder(draft)
     assert names(folder) == ["two"]
     assert names(tmp_path) == ["a.txt", "b"]
@@ -72,14 +72,14 @@ def test_a_block_that_fails_leaves_nothing_where_nothing_was(tmp_path: Path) -> 
 
 def test_a_block_that_writes_nothing_keeps_the_old_content(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("old")
-    with pytest.raises(FileNotFoundError), whole(tmp_path / "a.txt"):
+    with pytest.raises(FileNotFoundError), atomic_write(tmp_path / "a.txt"):
         pass
     assert names(tmp_path) == ["a.txt"]
     assert (tmp_path / "a.txt").read_text() == "old"
 
 
 def test_nobody_sees_a_part(tmp_path: Path) -> None:
-    with whole(tmp_path / "deep" / "a.txt") as draft:
+    with atomic_write(tmp_path / "deep" / "a.txt") as draft:
         draft.write_text("half")
         assert not (tmp_path / "deep" / "a.txt").exists()
         assert list(tmp_path.rglob("a.txt")) == [draft]
@@ -90,8 +90,8 @@ def test_nobody_sees_a_part(tmp_path: Path) -> None:
 WRITER = """
 import sys
 from pathlib import Path
-from pipeline.core.files import whole
-with whole(Path(sys.argv[1])) as draft:
+from pipeline.core.files import atomic_write
+with atomic_write(Path(sys.argv[1])) as draft:
     draft.mkdir()
     (draft / "part").write_text("half")
     print("writing", flush=True)
@@ -169,7 +169,7 @@ def test_a_scratch_folder_that_is_swept_away_at_once_is_made_again(
         return result
 
     monkeypatch.setattr(module, name, swept_away)
-    with whole(tmp_path / "a.txt") as draft:
+    with atomic_write(tmp_path / "a.txt") as draft:
         monkeypatch.undo()
         draft.write_text("new")
         remove_leftovers(tmp_path)
@@ -181,7 +181,7 @@ def test_a_scratch_folder_that_is_swept_away_at_once_is_made_again(
 @pytest.mark.parametrize("name", ["old", "new", "previous", "lock"])
 def test_an_artifact_may_be_called_anything(name: str, tmp_path: Path) -> None:
     for _ in range(2):
-        with whole(tmp_path / name) as draft:
+        with atomic_write(tmp_path / name) as draft:
             make_folder(draft)
     assert names(tmp_path) == [name]
     assert names(tmp_path / name) == ["two"]
@@ -190,7 +190,7 @@ def test_an_artifact_may_be_called_anything(name: str, tmp_path: Path) -> None:
 def test_the_old_content_comes_back_when_the_new_cannot_be_put_in_place(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with whole(tmp_path / "a") as draft:
+    with atomic_write(tmp_path / "a") as draft:
         make_folder(draft)
     original = Path.replace
 
@@ -199,7 +199,7 @@ def test_the_old_content_comes_back_when_the_new_cannot_be_put_in_place(
             raise OSError(errno.EIO, "input/output error")
         return original(self, target)
 
-    with pytest.raises(OSError, match="input/output error"), whole(tmp_path / "a") as draft:
+    with pytest.raises(OSError, match="input/output error"), atomic_write(tmp_path / "a") as draft:
         draft.mkdir()
         monkeypatch.setattr(Path, "replace", refuse)
     monkeypatch.undo()
