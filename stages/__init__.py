@@ -3,7 +3,7 @@
 Run them as `python -m stages.NAME` from the root of the repository; DVC does.
 """
 
-from stages.before import before_imports
+from warm.before import before_imports
 
 before_imports()
 

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import DATA, METRICS, remove_leftovers
-from stages.arguments import parser
+from warm.arguments import parser
 
 
 def run(stage: Callable[..., None], *names: str) -> None:

@@ -34,7 +34,7 @@ def answer_help(module: str, given: list[str]) -> None:
     found = importlib.util.find_spec(module)
     if found is None or found.origin is None:
         return
-    with open(found.origin, encoding="utf-8") as source:  # noqa: PTH123
+    with open(found.origin, encoding="utf-8") as source:
         tree = ast.parse(source.read())
     mains = [node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main"]
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "run"]

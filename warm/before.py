@@ -5,7 +5,7 @@ import os
 import signal
 import sys
 
-from stages.arguments import answer_help
+from warm.arguments import answer_help
 
 PR_SET_PDEATHSIG = 1
 
