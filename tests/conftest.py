@@ -83,3 +83,25 @@ def images(convnet: Classifier, pixels: np.ndarray) -> torch.Tensor:
 @pytest.fixture(scope="session")
 def targets() -> torch.Tensor:
     return torch.tensor([0, 1, 2, 3, 1])
+
+
+class Patch(nn.Module):
+    """Looks at the pixels of one square only, through a nonlinearity."""
+
+    TOP, LEFT, SIZE = 6, 12, 6
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        seen = torch.zeros_like(images)
+        rows, columns = slice(self.TOP, self.TOP + self.SIZE), slice(self.LEFT, self.LEFT + self.SIZE)
+        seen[..., rows, columns] = (images[..., rows, columns] + 2.5).relu()
+        score = self.layer(seen).square().mean(dim=(1, 2, 3)) * 8
+        return torch.stack([score, -score], dim=1)
+
+
+@pytest.fixture
+def patch() -> Classifier:
+    return wrapped(Patch(), "layer").requires_grad_(False)

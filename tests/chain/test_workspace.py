@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -30,10 +31,15 @@ def merge(base: dict[str, Any], extra: dict[str, Any]) -> dict[str, Any]:
     return base
 
 
+def section_of_contributing(heading: str) -> str:
+    """Return the text below a heading, up to the next one."""
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    return re.split(r"\n###? ", re.split(rf"\n###? {heading}\n", text)[1])[0]
+
+
 def follow_contributing(world: World, heading: str) -> None:
     """Do what CONTRIBUTING says under a heading: write the files and merge the parameters of its blocks."""
-    text = (ROOT / "CONTRIBUTING.md").read_text()
-    section = text.split(f"## {heading}\n")[1].split("\n## ")[0]
+    section = section_of_contributing(heading)
     blocks = re.findall(r"```(python|yaml)\n(.*?)```", section, re.DOTALL)
     assert blocks
     for _, block in blocks:
@@ -150,6 +156,21 @@ def test_a_new_method_runs_its_own_cells_alone(world: World) -> None:
     assert (world.root / f"data/explanations/{CELL}/lime/maps.npy").exists()
 
 
+def test_a_function_for_one_image_is_tried_on_one_cell(world: World) -> None:
+    before = world.params
+    follow_contributing(world, "Wrap a function that takes one image")
+    commands = re.findall(r"python -m (stages\.\S+)(.*?) +#", section_of_contributing("Add a saliency method"))
+    assert [name for name, _ in commands] == ["stages.check_params", "stages.explain"]
+    for name, arguments in commands:
+        given = arguments.replace("digits-resnet_mini", CELL).replace("input_times_gradient", "occlusion")
+        world.run(sys.executable, "-m", name, *given.split())
+    maps = np.load(world.root / f"data/explanations/{CELL}/occlusion/maps.npy")
+    assert maps.shape[1:] == (7, 7)
+    shutil.rmtree(world.root / f"data/explanations/{CELL}/occlusion")
+    (world.root / "pipeline/saliency/methods/occlusion.py").unlink()
+    world.set(before)
+
+
 def test_a_new_model_runs_its_own_cells_alone(world: World) -> None:
     follow_contributing(world, "Add a model")
     ran = set(world.repro())
@@ -171,9 +192,15 @@ def test_a_new_dataset_runs_its_own_cells_alone(world: World) -> None:
 def test_contract_tests_pick_up_what_was_added(world: World) -> None:
     shutil.copytree(ROOT / "tests", world.root / "tests", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "pyproject.toml", world.root)
+    before = world.params
+    follow_contributing(world, "Wrap a function that takes one image")
     done = world.run("python", "-m", "pytest", "tests/contracts", "-v", "-n", "0", "-k",
-                     "input_times_gradient or convnext_mini or stripes", check=False)  # fmt: skip
-    assert "4 passed" in done.stdout, done.stdout[-3000:]
+                     "input_times_gradient or occlusion or convnext_mini or stripes", check=False)  # fmt: skip
+    (world.root / "pipeline/saliency/methods/occlusion.py").unlink()
+    world.set(before)
+    assert done.returncode == 0, done.stdout[-3000:]
+    for name in ("input_times_gradient", "occlusion", "convnext_mini", "stripes"):
+        assert f"[{name}]" in done.stdout
 
 
 def test_a_table_damaged_by_hand_stops_the_next_stage(world: World) -> None:

@@ -66,6 +66,13 @@ class Narrow(torch.nn.Module):
         return self.network(images)
 
 
+def _most_at_once(name: str, convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> int:
+    seen: list[int] = []
+    with convnet.network.register_forward_hook(lambda _, inputs, output: seen.append(len(inputs[0]))):
+        METHODS[name].explain(convnet, images, targets, SMALL[name], [0] * 5)
+    return max(seen)
+
+
 # Controls ask the model nothing, and Ablation-CAM's rows are of what follows its layer, eight for an image.
 ASKING = [name for name, method in METHODS.items() if not method.control and name != "ablation_cam"]
 
@@ -81,6 +88,9 @@ def test_batches_are_halved_until_they_fit(
     expected = explain(convnet, images, targets, settings, [0] * 5)
     narrow = Narrow(convnet.network, error)
     model = wrapped(narrow, "network.3")
+    if _most_at_once(name, convnet, images, targets) <= 3:  # a method that is new may take one image after the other
+        assert torch.equal(explain(model, images, targets, settings, [0] * 5), expected)
+        return
     maps = with_smaller_batches(lambda: explain(model, images, targets, settings, [0] * 5), SIDE, CPU)
     assert max(narrow.seen) > 3
     assert narrow.seen[-1] <= 3
