@@ -58,7 +58,28 @@ def table(cose: pd.DataFrame, cell: str, controls: Container[str]) -> str:
     said = f"Cell `{cell}`, in percent, paper protocol, with intervals over images; `metrics/cose.csv` has all numbers."
     if any(method in controls for method in structural["method"]):
         said += " In italics: controls, whose maps know nothing of the model."
+    said += (
+        " Intervals that overlap are not a comparison: methods share their rows, so differences between them are paired,"
+        f" and vary less. {_moves(cose[cose['cell'] == cell])}"
+    )
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", said])
+
+
+def _moves(cose: pd.DataFrame) -> str:
+    """Say in a sentence which methods of a cell the balanced protocol puts in another place."""
+    structural = cose[(cose["similarity"] == "ssim") & cose["cose"].notna()]
+    places = {
+        protocol: of_protocol.set_index("method")["cose"].rank(ascending=False, method="min").astype(int)
+        for protocol, of_protocol in structural.groupby("protocol")
+    }
+    if set(places) != {"balanced", "paper"}:
+        return "The balanced protocol has no numbers."
+    both = pd.DataFrame(places).dropna().astype(int)
+    moved = both[(both["paper"] - both["balanced"]).abs() > 1].sort_values("paper")
+    if not len(moved):
+        return "The balanced protocol moves no method by more than one place."
+    named = ", ".join(f"`{row.Index}` from {row.paper} to {row.balanced}" for row in moved.itertuples())
+    return f"The balanced protocol moves by more than one place: {named}."
 
 
 def _percent(value: float) -> str:

@@ -279,6 +279,13 @@ def test_the_readmes_table_has_the_best_first_and_marks_controls() -> None:
     assert lines[3].startswith("| `grad_cam` | 30.0 ")
     assert lines[4] == "| `lime` | left out: too slow | – | – | – | – | – |"
     assert "In italics" in lines[-1]
+    assert lines[-1].endswith("The balanced protocol has no numbers.")
+    names = ["grad_cam", "lime", "sobel"]
+    both = pd.concat([numbers(), numbers().assign(protocol="balanced")])
+    both = pd.concat([both, both[both["method"] == "sobel"].assign(method="center", cose=0.35)])
+    assert table(both, "photos-a", set(names)).endswith("moves no method by more than one place.")
+    both.loc[(both["protocol"] == "balanced") & (both["method"] == "grad_cam"), "cose"] = 0.9
+    assert table(both, "photos-a", set(names)).endswith("moves by more than one place: `grad_cam` from 3 to 1.")
     with pytest.raises(UserError, match=r"^metrics/cose\.csv: no cell is called 'digits-b' \(known: photos-a\)"):
         table(numbers(), "digits-b", set())
 
