@@ -39,6 +39,10 @@ repro: setup $(if $(PROFILE),params)  ## run every stage that is out of date
 test: setup  ## run the tests
 	COSE_THREADS=1 OMP_NUM_THREADS=1 python -m pytest -n $$(nproc 2>/dev/null || echo 2) --dist loadfile --no-loadscope-reorder
 
+.PHONY: test-fast
+test-fast: setup  ## run the tests that take less than ten seconds each
+	COSE_THREADS=1 OMP_NUM_THREADS=1 python -m pytest -n $$(nproc 2>/dev/null || echo 2) --dist load -m 'not slow and not full'
+
 .PHONY: test-full
 test-full: setup  ## run the tests of every model of the paper at its real size (about fifteen minutes)
 	python -m pytest -m full

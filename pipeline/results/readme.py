@@ -59,8 +59,8 @@ def table(cose: pd.DataFrame, cell: str, controls: Container[str]) -> str:
     if any(method in controls for method in structural["method"]):
         said += " In italics: controls, whose maps know nothing of the model."
     said += (
-        " Intervals that overlap are not a comparison: methods share their rows, so differences between them are paired,"
-        f" and vary less. {_moves(cose[cose['cell'] == cell])}"
+        " Intervals that overlap are not a comparison: methods share their rows, so differences between them are "
+        f"paired, and vary less. {_moves(cose[cose['cell'] == cell])}"
     )
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", said])
 

@@ -80,11 +80,12 @@ def test_the_blocks_of_the_documentation_fit() -> None:
         content = parse_yaml(block, "docs/paper.md")
         models |= content.get("models", {})
         cells |= content.get("cells", {})
-    assert set(models) >= {"densenet121", "vgg16", "mine"}
+    assert set(models) >= {"densenet121", "vgg16", "mine", "wrapped"}
     fitting = {name: check(f"models.{name}", ModelSettings, entry) for name, entry in models.items()}
     for name, settings in fitting.items():
         check_architecture(settings.architecture, name)
-    own = fitting["mine"].checkpoints["my_pictures"]
+    assert set(fitting["mine"].checkpoints["my_pictures"]) == {"trained"}
+    own = fitting["wrapped"].checkpoints["my_pictures"]
     assert own["epoch_015"].file == "epoch_15.pth"
     assert own["epoch_015"].prefixes == own["trained"].prefixes == ("module.",)
     assert own["trained"].sha256 is not None
