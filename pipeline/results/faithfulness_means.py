@@ -13,7 +13,7 @@ from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics.cose import StatisticsSettings
 from pipeline.metrics.faithfulness.tables import FAITHFULNESS, faithfulness_file, faithfulness_folder
 from pipeline.results.means import CELL, METHOD, METRIC, MISSING, NOTHING, NUMBERS, RULES, Resamples, means, named
-from pipeline.saliency.explanations import read_about
+from pipeline.saliency.explanations import why_nothing
 
 FAITHFULNESS_MEANS = Table(
     "faithfulness_means",
@@ -64,7 +64,7 @@ def summarize_faithfulness(
         for method in methods:
             own = named(name, cell) | {"method": method}
             folder = faithfulness_folder(name, method)
-            reason = read_about(folder).left_out
+            reason = why_nothing(folder)
             if reason is not None:
                 lines.append(own | NOTHING | {"at": None, "missing": reason})
                 continue

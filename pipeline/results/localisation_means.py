@@ -34,7 +34,7 @@ from pipeline.results.means import (
     means,
     named,
 )
-from pipeline.saliency.explanations import read_about
+from pipeline.saliency.explanations import why_nothing
 
 LOCALISATION_MEANS = Table(
     "localisation_means",
@@ -89,14 +89,15 @@ def summarize_localisation(
     study: list[dict[str, Any]] = []
     for name, cell in cells.items():
         of_cell, resamples = named(name, cell), Resamples.of(cell.dataset, plan, settings, seed)
-        boxes = read(BOX_STUDY, table_file(objects_folder(name), BOX_STUDY))
+        of_objects = table_file(objects_folder(name), BOX_STUDY)
+        boxes = read(BOX_STUDY, of_objects) if of_objects.exists() else BOX_STUDY.from_lines([])
         for part, rows in boxes.groupby("part", sort=False):
             own = of_cell | {"method": part}
             study += [own | line for line in summarize_study(rows.assign(part="map"), resamples)]
         for method in methods:
             own = of_cell | {"method": method}
             folder = localisation_folder(name, method)
-            reason = read_about(folder).left_out
+            reason = why_nothing(folder)
             if reason is not None:
                 lines.append(own | NOTHING | {"missing": reason})
                 continue

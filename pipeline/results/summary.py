@@ -18,7 +18,7 @@ from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics.cose import GROUPS, PROTOCOLS, StatisticsSettings, by_perturbation, summarize
 from pipeline.metrics.scores import SCORES, SIMILARITIES, scores_file, scores_folder
 from pipeline.models.training_metrics import FOLDER, training_curve_file, training_metrics_file
-from pipeline.saliency.explanations import Computing, read_about
+from pipeline.saliency.explanations import NOT_COMPUTED, Computing, read_about, why_nothing
 
 
 def _interval(name: str, meaning: str) -> tuple[Column, ...]:
@@ -130,7 +130,7 @@ def summarize_grid(
             continue
         names = {"cell": name, "dataset": cell.dataset, "model": cell.model, "method": method}
         folder = scores_folder(name, method)
-        reason = read_about(folder).left_out
+        reason = why_nothing(folder)
         if reason is not None:
             numbers += [names | line for line in without_numbers(reason)]
             continue
@@ -151,8 +151,9 @@ def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str
     Their rounding then differs. Images per evaluation follow from the image size, so they are compared within each
     data set; batch and precision of a training are settings, and are not compared.
     """
+    folders = {(name, method): scores_folder(name, method) for name, method in product(cells, methods)}
     by_pair = {
-        (name, method): read_about(scores_folder(name, method)).computed_by for name, method in product(cells, methods)
+        pair: read_about(folder).computed_by for pair, folder in folders.items() if why_nothing(folder) != NOT_COMPUTED
     }
     notes = []
     for stage, computed in COMPUTED.items():
@@ -181,6 +182,16 @@ def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str
                 notes.append(f"note: {computed} of {dataset} were computed with different images per evaluation: "
                              f"{counts}")  # fmt: skip
     return notes
+
+
+def absent(cells: Iterable[str], methods: Sequence[str]) -> list[str]:
+    """Say in a line which scores of the grid are not there: what depends on a stage that failed is not computed."""
+    left = [f"score@{name}-{method}" for name, method in product(cells, methods)
+            if why_nothing(scores_folder(name, method)) == NOT_COMPUTED]  # fmt: skip
+    if not left:
+        return []
+    shown = ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")
+    return [f"note: not computed, and without numbers in the tables: {shown}; `dvc repro` makes them"]
 
 
 def leftovers(cells: Iterable[str]) -> list[str]:

@@ -90,6 +90,14 @@ class About(Settings):
     computed_by: dict[Computing, ComputedBy | None]
 
 
+NOT_COMPUTED = "not computed"
+
+
+def why_nothing(folder: Path) -> str | None:
+    """Return why a folder of maps, scores or measurements has none; None where it has some."""
+    return read_about(folder).left_out if (folder / ABOUT).exists() else NOT_COMPUTED
+
+
 def read_about(folder: Path) -> About:
     """Return what is said about the maps in a folder; a file that does not fit is a `UserError`."""
     return read_document(folder / ABOUT, About)

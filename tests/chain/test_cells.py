@@ -54,6 +54,16 @@ def test_what_is_missing_stops_its_own_cells_alone(world: World) -> None:
         assert len(pd.read_parquet(world.root / f"data/scores/{CELL}/{method}/scores.parquet")) > 0
     scored = {path.name for path in Path(world.root / "data/scores").iterdir()}
     assert scored == {CELL}
+    done = world.stage("aggregate")
+    assert (
+        "note: not computed, and without numbers in the tables: score@pictures-placed_by_hand-grad_cam, " in done.stderr
+    )
+    table = pd.read_csv(world.root / "metrics/cose.csv")
+    assert set(table["missing"][table["cell"] != CELL]) == {"not computed"}
+    assert table["missing"][table["cell"] == CELL].isna().all()
+    assert (table["consistency_rows"][table["cell"] == CELL] > 0).all()
+    assert pd.read_csv(world.root / "metrics/accuracy.csv")["model"].tolist() == ["resnet_mini"]
+    assert set(pd.read_csv(world.root / "metrics/faithfulness.csv")["missing"].dropna()) == {"not computed"}
 
 
 def test_a_name_that_is_unsafe_in_a_path_is_one_line(world: World) -> None:
