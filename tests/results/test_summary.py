@@ -10,7 +10,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from pipeline.core.errors import UserError
 from pipeline.core.grid import CellSettings
 from pipeline.core.tables import check, write
 from pipeline.data.plan_settings import PlanSettings
@@ -18,7 +17,7 @@ from pipeline.metrics.cose import StatisticsSettings, summarize
 from pipeline.metrics.scores import SCORES, scores_file, scores_folder
 from pipeline.models.training_metrics import training_curve_file, training_metrics_file
 from pipeline.results.headline import headline, paper_table
-from pipeline.results.summary import COSE, TRANSFORM_MEANS, leftovers, mixed, summarize_grid
+from pipeline.results.summary import COSE, TRANSFORM_MEANS, absent, leftovers, mixed, summarize_grid
 
 SETTINGS = StatisticsSettings(resamples=100, confidence=0.95)
 CELLS = {"digits-a": CellSettings(dataset="digits", model="a"),
@@ -86,8 +85,15 @@ def test_what_is_not_scored_may_be_left_out(grid: None) -> None:
     table = summarize_grid(CELLS, METHODS, PLAN, SETTINGS, 0, {("digits-a", "lime")})[COSE.name]
     assert set(table["cell"] + table["method"]) == {"digits-alime"}
     missing = {"digits-c": CellSettings(dataset="digits", model="c")}
-    with pytest.raises(UserError, match=r"digits-c/grad_cam/about\.json: there is no such file; `dvc repro` makes it"):
-        summarize_grid(missing, METHODS, PLAN, SETTINGS, 0)
+    table = summarize_grid(missing, METHODS, PLAN, SETTINGS, 0)[COSE.name]
+    assert set(table["missing"]) == {"not computed"}
+    assert table["cose"].isna().all()
+    assert absent(CELLS, METHODS) == []
+    assert absent(missing, METHODS) == [
+        "note: not computed, and without numbers in the tables: "
+        f"{', '.join(f'score@digits-c-{method}' for method in METHODS)}; `dvc repro` makes them"
+    ]
+    assert mixed(missing, METHODS) == []
 
 
 def test_a_table_that_mixes_devices_or_batches_says_so(grid: None) -> None:
