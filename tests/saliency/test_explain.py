@@ -19,7 +19,7 @@ from pipeline.models.states import States
 from pipeline.models.trained import save_state
 from pipeline.saliency.explain import explain_rows
 from pipeline.saliency.explanations import INDEX
-from pipeline.saliency.map_file import Maps, digest
+from pipeline.saliency.map_file import Maps, digest, extremes
 from tests.conftest import SIDE, small_convnet
 
 ROWS = pd.DataFrame(
@@ -72,7 +72,7 @@ def test_the_index_says_what_each_map_is(states: States, tmp_path: Path) -> None
     assert index.to_dict("list") == {
         "row": [11, 5, 8], "state": ["trained", "trained", "random"], "target": [3, 0, 2], "minimum": [0.0] * 3,
         "maximum": [0.75, 0.0, 0.5], "flat": [False, True, False],
-        "digest": [digest(stored) for stored in np.load(tmp_path / "maps.npy")],
+        "digest": [digest(stored, *extremes(stored)) for stored in np.load(tmp_path / "maps.npy")],
     }  # fmt: skip
     maps = Maps(tmp_path / "maps.npy", index, "unit", SIDE)
     assert maps.shape == (3, 4, 6)
