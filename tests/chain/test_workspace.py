@@ -43,7 +43,7 @@ def follow_contributing(world: World, heading: str) -> None:
     blocks = re.findall(r"```(python|yaml)\n(.*?)```", section, re.DOTALL)
     assert blocks
     for _, block in blocks:
-        content = textwrap.dedent("   " + block if not block.startswith(" ") else block)
+        content = textwrap.dedent(block)
         name = content.splitlines()[0].removeprefix("# ")
         if name == "params.yaml":
             world.set(merge(world.params, yaml.safe_load(content)))
