@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
+from pipeline.core.allowed import shown
 from pipeline.core.errors import UserError
 from pipeline.core.names import checked, checked_cell
 from pipeline.core.yaml_file import read_yaml
@@ -26,17 +26,13 @@ def check_graph_values() -> None:
     for section, keys in NEEDED.items():
         entries = document.get(section)
         if not isinstance(entries, dict) or not entries:
-            raise UserError(f"{PARAMS}: {section}: found {_shown(entries)}; allowed: a mapping with at least one entry")
+            raise UserError(f"{PARAMS}: {section}: found {shown(entries)}; allowed: a mapping with at least one entry")
         for name, entry in entries.items():
             checked_cell(name) if section == "cells" else checked(name, KINDS[section])
             if not isinstance(entry, dict):
-                raise UserError(f"{PARAMS}: {section}.{name}: found {_shown(entry)}; allowed: a mapping")
+                raise UserError(f"{PARAMS}: {section}.{name}: found {shown(entry)}; allowed: a mapping")
             for key in keys:
                 value = entry.get(key)
                 if not isinstance(value, str) or not value.isprintable() or "'" in value:
-                    raise UserError(f"{PARAMS}: {section}.{name}.{key}: found {_shown(value)}; allowed: printable text "
+                    raise UserError(f"{PARAMS}: {section}.{name}.{key}: found {shown(value)}; allowed: printable text "
                                     "without quotes")  # fmt: skip
-
-
-def _shown(value: Any) -> str:
-    return repr(value)[:80]

@@ -23,10 +23,12 @@ from typing import Any
 from dvc.repo import reproduce
 from dvc.stage import Stage, run
 
-from pipeline.core.errors import UserError
+from pipeline.core.device import positive
 
 MOST = 4
 """Stages at once that nobody has asked for; more would mostly wait for DVC."""
+MOST_JOBS = 9999
+"""Stages at once that may be asked for."""
 MEMORY = 4 * 2**30
 """Bytes of the machine's memory for each stage, so that big models on many cores do not fill it."""
 
@@ -37,13 +39,9 @@ def jobs() -> int:
     Raises:
         UserError: COSE_JOBS is set, and not to a whole number from 1.
     """
-    text = os.environ.get("COSE_JOBS", "")
-    if text:
-        if not (text.isascii() and text.isdecimal() and len(text) < 5) or int(text) < 1:
-            raise UserError(
-                f"environment variable COSE_JOBS: found {text[:40]!r}; allowed: a whole number from 1 to 9999"
-            )
-        return int(text)
+    chosen = positive("COSE_JOBS", MOST_JOBS)
+    if chosen is not None:
+        return chosen
     if os.environ.get("COSE_DEVICE", "cuda" if Path("/dev/nvidiactl").exists() else "cpu") != "cpu":
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else MEMORY

@@ -25,6 +25,7 @@ from typing import Any
 from dvc.repo import Repo
 from tqdm import tqdm
 
+from pipeline.core.files import atomic_write
 from runner.together import cores
 
 NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
@@ -223,12 +224,9 @@ def _from_remote(repo: Repo, oid: str, cache: Path) -> Path | None:
 
 
 def _put(content: bytes, target: Path, mode: int) -> None:
-    """Write a file whole or not at all."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    draft = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    draft.write_bytes(content)
-    draft.chmod(mode)
-    draft.replace(target)
+    with atomic_write(target) as draft:
+        draft.write_bytes(content)
+        draft.chmod(mode)
 
 
 def main() -> int:
