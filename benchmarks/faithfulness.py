@@ -135,19 +135,26 @@ def measure(world: World, family: str, floor: Floor, few: int, repeats: int) -> 
     ours = table.loc[table["at"].isna(), "value"].head(few).to_numpy(np.float64)  # of the first metric
     medians = {way: float(np.median(values)) for way, values in times.items() if values}
     return {
-        "family": family, "forward": forward, "maps": len(rows), "ms_per_map": medians["ours"],
-        "fastest": min(times["ours"]), "slowest": max(times["ours"]), "floor_ms": medians["floor"],
-        "efficiency": medians["floor"] / medians["ours"], "one_by_one_ms": medians.get("one"),
+        "family": family,
+        "forward": forward,
+        "maps": len(rows),
+        "ms_per_map": medians["ours"],
+        "fastest": min(times["ours"]),
+        "slowest": max(times["ours"]),
+        "floor_ms": medians["floor"],
+        "efficiency": medians["floor"] / medians["ours"],
+        "one_by_one_ms": medians.get("one"),
         "ratio": medians["one"] / medians["ours"] if "one" in medians else None,
         "max_abs_diff": float(np.abs(ours - theirs).max()) if theirs else None,
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
     """Measure, print, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["efficientnet_lite0"], help="of params.yaml, or: "
-                        + ", ".join(LARGE))  # fmt: skip
+    parser.add_argument(
+        "--models", nargs="+", default=["efficientnet_lite0"], help="of params.yaml, or: " + ", ".join(LARGE)
+    )
     parser.add_argument("--image-size", type=int, default=224)
     parser.add_argument("--images", type=int, default=24, help="maps to measure; with few, loading dominates")
     parser.add_argument("--few", type=int, default=2, help="maps that are measured one by one")
@@ -163,16 +170,22 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             world = make_world(model, arguments.image_size, arguments.images, Path(folder))
             floor = Floor(world)
-            shared = dict(zip(FAITHFULNESS_KEY, (model, arguments.image_size, device_name(world.device), threads()),
-                              strict=True))  # fmt: skip
+            shared = dict(
+                zip(FAITHFULNESS_KEY, (model, arguments.image_size, device_name(world.device), threads()), strict=True)
+            )
             shared["forward_ms"] = floor.now("forward")
-            print(f"\n{model} at {arguments.image_size} pixels on {shared['device']}, {threads()} threads: "
-                  f"{shared['forward_ms']:.3g} ms a forward pass ({floor.words['forward']})")  # fmt: skip
+            print(
+                f"\n{model} at {arguments.image_size} pixels on {shared['device']}, {threads()} threads: "
+                f"{shared['forward_ms']:.3g} ms a forward pass ({floor.words['forward']})"
+            )
             for family in FAMILIES:
                 line = measure(world, family, floor, arguments.few, arguments.repeats)
                 ratio = f", {line['ratio']:.1f} times as fast as one by one" if line["ratio"] else ""
-                print(f"  {family:11s} {line['ms_per_map']:9.3g} ms a map ({line['fastest']:.3g} to "
-                      f"{line['slowest']:.3g}), efficiency {line['efficiency']:.2f}{ratio}", flush=True)  # fmt: skip
+                print(
+                    f"  {family:11s} {line['ms_per_map']:9.3g} ms a map ({line['fastest']:.3g} to "
+                    f"{line['slowest']:.3g}), efficiency {line['efficiency']:.2f}{ratio}",
+                    flush=True,
+                )
                 lines.append(shared | line)
                 write(pd.DataFrame(lines))
 

@@ -111,16 +111,23 @@ def _integrated(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
 
 def _blurred(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
     return library.BlurIG().GetMask(
-        _last_axis(model, row), _gradients(model, row.target), max_sigma=settings.max_sigma, steps=settings.steps,
-        grad_step=settings.grad_step, batch_size=batch,
-    )  # fmt: skip
+        _last_axis(model, row),
+        _gradients(model, row.target),
+        max_sigma=settings.max_sigma,
+        steps=settings.steps,
+        grad_step=settings.grad_step,
+        batch_size=batch,
+    )
 
 
 def _guided(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
     return library.GuidedIG().GetMask(
-        _last_axis(model, row), _gradients(model, row.target), x_steps=settings.steps, fraction=settings.fraction,
+        _last_axis(model, row),
+        _gradients(model, row.target),
+        x_steps=settings.steps,
+        fraction=settings.fraction,
         max_dist=settings.max_dist,
-    )  # fmt: skip
+    )
 
 
 def _smoothed(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
@@ -131,9 +138,12 @@ def _smoothed(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
     np.random.normal = lambda mean, deviation, shape: next(draws) * deviation  # type: ignore[assignment]
     try:
         return library.GradientSaliency().GetSmoothedMask(
-            image, _gradients(model, row.target), stdev_spread=settings.noise, nsamples=settings.samples,
+            image,
+            _gradients(model, row.target),
+            stdev_spread=settings.noise,
+            nsamples=settings.samples,
             magnitude=settings.squared,
-        )  # fmt: skip
+        )
     finally:
         np.random.normal = original
 
@@ -147,16 +157,26 @@ def _explained(model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
     explainer = LimeImageExplainer(settings.kernel_width, random_state=np.random.RandomState(row.seed % 2**32))
     with contextlib.redirect_stderr(io.StringIO()):  # it draws progress bars
         explanation = explainer.explain_instance(
-            row.pixels, classify, labels=(row.target,), top_labels=None, hide_color=settings.hide_color,
-            num_features=settings.features, num_samples=settings.samples, batch_size=batch, random_seed=lime.TIES,
+            row.pixels,
+            classify,
+            labels=(row.target,),
+            top_labels=None,
+            hide_color=settings.hide_color,
+            num_features=settings.features,
+            num_samples=settings.samples,
+            batch_size=batch,
+            random_seed=lime.TIES,
             segmentation_fn=lambda picture: quickshift(
                 picture, kernel_size=shift.kernel_size, max_dist=shift.max_dist, ratio=shift.ratio, rng=lime.TIES
             ),
-        )  # fmt: skip
+        )
     return explanation.get_image_and_mask(
-        row.target, positive_only=settings.positive_only, negative_only=False, num_features=settings.features,
+        row.target,
+        positive_only=settings.positive_only,
+        negative_only=False,
+        num_features=settings.features,
         hide_rest=False,
-    )[1]  # fmt: skip
+    )[1]
 
 
 def _grey(make: Callable[..., Maps], model: Classifier, row: Row, settings: Any, batch: int) -> Maps:
@@ -177,9 +197,7 @@ USUAL_BATCH = {"integrated_gradients": 20, "lime": 10}
 """Images per evaluation in the paper's calls; the libraries' default elsewhere is 1."""
 
 
-def per_image(
-    name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], figure: str
-) -> list[Maps]:  # fmt: skip
+def per_image(name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], figure: str) -> list[Maps]:
     """Make maps one by one, a checkpoint read for every image and state, every map drawn and saved as a figure."""
     maps, at, model = [], None, None
     for row in rows:
@@ -194,9 +212,7 @@ def per_image(
     return maps
 
 
-def at_best(
-    name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], batch: int
-) -> list[Maps]:  # fmt: skip
+def at_best(name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], batch: int) -> list[Maps]:
     """Make maps with the largest batches that each library takes, every state read once, no weight's gradient taken."""
     maps: dict[int, Maps] = {}
     for state in dict.fromkeys(row.state for row in rows):

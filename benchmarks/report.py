@@ -63,7 +63,7 @@ def speed_tables(table: pd.DataFrame) -> str:
             "| image by image ÷ ours | floor, ms | efficiency: kernel | stage "
             "| differs from the library at most (on average) | MB per 1,000 maps | storing moves SSIM, Spearman |",
             "|---|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
-        ]  # fmt: skip
+        ]
         for method in ours.index[ours["floor_ms"].notna()]:
             own = ours.loc[method]
             others = group[group["method"] == method].set_index("way")
@@ -81,7 +81,7 @@ def speed_tables(table: pd.DataFrame) -> str:
             f"{what} {_number(line['ms_per_map'])} ms{_number(line['ratio'], ' ({:.1f} times as fast as the library)')}"
             for what, line in ours.iterrows()
             if pd.isna(line["floor_ms"])
-        ]  # fmt: skip
+        ]
         lines += ["", "Comparisons: " + "; ".join(compared) + ".\n"] if compared else [""]
     return "\n".join(lines)
 
@@ -117,7 +117,7 @@ def processes_table(table: pd.DataFrame) -> str:
         "| model | two cells at once ÷ one after the other (fastest to slowest) | peak memory, MB "
         "| with ten times the rows |",
         "|---|--:|--:|--:|",
-    ]  # fmt: skip
+    ]
     for _, line in table.iterrows():
         lines.append(
             f"| {line['model']} at {line['image_size']} | {line['at_once_over_in_turn']:.2f} ({line['fastest']:.2f} to "
@@ -136,7 +136,7 @@ def faithfulness_tables(table: pd.DataFrame) -> str:
             "| family | forward passes a map | one by one, ms | ours, ms (fastest to slowest) | one by one ÷ ours "
             "| floor, ms | efficiency | values differ at most |",
             "|---|--:|--:|--:|--:|--:|--:|--:|",
-        ]  # fmt: skip
+        ]
         lines += [
             f"| {line.family} | {line.forward} | {_number(line.one_by_one_ms)} | {_number(line.ms_per_map)} "
             f"({_number(line.fastest)} to {_number(line.slowest)}) | {_number(line.ratio, '{:.1f}')} | "

@@ -46,9 +46,7 @@ WITHOUT_LIBRARY = ("opti_cam", "extremal_perturbation")
 """Methods that no package has, which are measured against the floor alone."""
 
 
-def measure(
-    world: World, name: str, settings: Any, floor: Floor, seconds: float, repeats: int
-) -> list[dict[str, Any]]:  # fmt: skip
+def measure(world: World, name: str, settings: Any, floor: Floor, seconds: float, repeats: int) -> list[dict[str, Any]]:
     """Measure one method in all three ways, and the floor, alternating.
 
     Args:
@@ -112,18 +110,23 @@ def measure(
     lines = []
     for way in [way for way in ("per_image", "library", "ours") if way in medians]:
         line: dict[str, Any] = {
-            "method": name, "way": way, "rows": len(positions) if way == "ours" else few, "ms_per_map": medians[way],
-            "fastest": min(times[way]), "slowest": max(times[way]),
+            "method": name,
+            "way": way,
+            "rows": len(positions) if way == "ours" else few,
+            "ms_per_map": medians[way],
+            "fastest": min(times[way]),
+            "slowest": max(times[way]),
             "ratio": medians["per_image"] / medians[way] if theirs_too else None,
             "floor_ms": medians["floor"],
-        }  # fmt: skip
+        }
         if way == "ours":
             stored = Maps(world.folder / "maps.npy", ours.index, METHODS[name].values, world.side)
             size = (world.folder / "maps.npy").stat().st_size / len(positions)
             line |= {
                 "efficiency_kernel": medians["floor"] / medians["kernel"],
-                "efficiency_stage": medians["floor"] / medians["ours"], "mb_per_1000_maps": size / 1e3,
-            } | _stored_effect(maps, positions, stored, world.side, METHODS[name].values)  # fmt: skip
+                "efficiency_stage": medians["floor"] / medians["ours"],
+                "mb_per_1000_maps": size / 1e3,
+            } | _stored_effect(maps, positions, stored, world.side, METHODS[name].values)
         else:
             own = [enlarge(maps[at], world.side, METHODS[name].values) for at in by_image[:few].tolist()]
             differences = np.abs(np.stack(own) - np.stack(theirs[way]))
@@ -132,9 +135,7 @@ def measure(
     return lines
 
 
-def _stored_effect(
-    maps: dict[int, Any], positions: Any, stored: Maps, side: int, values: Values
-) -> dict[str, float]:  # fmt: skip
+def _stored_effect(maps: dict[int, Any], positions: Any, stored: Maps, side: int, values: Values) -> dict[str, float]:
     """Return how far storing moves the similarity of two maps at most, over neighbouring rows."""
     moved: dict[str, list[float]] = {"ssim": [0.0], "spearman": [0.0]}
     for number in range(min(len(positions) - 1, 40)):
@@ -189,10 +190,16 @@ def measure_scores(world: World, repeats: int) -> list[dict[str, Any]]:
         median = float(np.median(values))
         theirs = times.get((what, "library"))
         lines.append(
-            {"method": what, "way": way, "rows": count if what == "score stage" else 1, "ms_per_map": median,
-             "fastest": min(values), "slowest": max(values),
-             "ratio": float(np.median(theirs)) / median if theirs else None}
-        )  # fmt: skip
+            {
+                "method": what,
+                "way": way,
+                "rows": count if what == "score stage" else 1,
+                "ms_per_map": median,
+                "fastest": min(values),
+                "slowest": max(values),
+                "ratio": float(np.median(theirs)) / median if theirs else None,
+            }
+        )
     return lines
 
 
@@ -221,16 +228,20 @@ def _cheaper(settings: Any, factor: float) -> Any:
 def main() -> None:
     """Measure, print, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--models", nargs="+", default=["resnet_mini", "xcit_mini"], help="of params.yaml, or: "
-                        + ", ".join(LARGE))  # fmt: skip
+    parser.add_argument(
+        "--models", nargs="+", default=["resnet_mini", "xcit_mini"], help="of params.yaml, or: " + ", ".join(LARGE)
+    )
     parser.add_argument("--image-size", type=int, default=64)
     parser.add_argument(
         "--images", type=int, default=PICTURES, help=f"pictures explained, at most {PICTURES}; 22 rows each"
     )
     parser.add_argument(
-        "--methods", nargs="+", default=[*ONE, "opti_cam"], choices=[*ONE, *WITHOUT_LIBRARY],
+        "--methods",
+        nargs="+",
+        default=[*ONE, "opti_cam"],
+        choices=[*ONE, *WITHOUT_LIBRARY],
         help="without these, all but extremal_perturbation, which takes too long",
-    )  # fmt: skip
+    )
     parser.add_argument("--seconds", type=float, default=1.2, help="for a method in one way, about, each time")
     parser.add_argument("--repeats", type=int, default=3)
     parser.add_argument("--scale", type=float, default=1.0, help="of the steps and samples in params.yaml")
@@ -255,9 +266,11 @@ def main() -> None:
             floor = Floor(world)
             forward, differentiated = (float(np.median([floor.now(kind) for _ in range(5)])) for kind in floor.best)
             shared |= {"forward_ms": forward, "gradient_ms": differentiated}
-            print(f"\n{model} at {arguments.image_size} pixels on {shared['device']}, {threads()} threads: "
-                  f"{forward:.3g} ms a forward pass, {differentiated:.3g} ms a gradient "
-                  f"({floor.words['gradient']})")  # fmt: skip
+            print(
+                f"\n{model} at {arguments.image_size} pixels on {shared['device']}, {threads()} threads: "
+                f"{forward:.3g} ms a forward pass, {differentiated:.3g} ms a gradient "
+                f"({floor.words['gradient']})"
+            )
             for label, name, settings in _variants(arguments.methods, arguments.scale):
                 found = measure(world, name, settings, floor, arguments.seconds, arguments.repeats)
                 found = [line | {"method": label} for line in found]
@@ -291,10 +304,25 @@ def write(table: pd.DataFrame) -> None:
 
 
 COLUMNS = [
-    *KEY, "forward_ms", "gradient_ms", "method", "way", "rows", "ms_per_map", "fastest", "slowest", "ratio",
-    "floor_ms", "efficiency_kernel", "efficiency_stage", "max_abs_diff", "mean_abs_diff", "mb_per_1000_maps",
-    "ssim_moved_by_storing", "spearman_moved_by_storing",
-]  # fmt: skip
+    *KEY,
+    "forward_ms",
+    "gradient_ms",
+    "method",
+    "way",
+    "rows",
+    "ms_per_map",
+    "fastest",
+    "slowest",
+    "ratio",
+    "floor_ms",
+    "efficiency_kernel",
+    "efficiency_stage",
+    "max_abs_diff",
+    "mean_abs_diff",
+    "mb_per_1000_maps",
+    "ssim_moved_by_storing",
+    "spearman_moved_by_storing",
+]
 
 
 if __name__ == "__main__":

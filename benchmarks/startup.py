@@ -23,16 +23,33 @@ from collections import defaultdict
 from pathlib import Path
 
 STAGES = {
-    "fingerprint": (), "check_params": (), "prepare": ("--dataset", "x"), "train": ("--cell", "x"),
-    "predict": ("--cell", "x", "--dataset", "x"), "explain": ("--cell", "x", "--method", "lime"),
-    "score": ("--cell", "x", "--method", "lime"), "faithfulness_limits": ("--cell", "x"),
-    "faithfulness": ("--cell", "x", "--method", "lime"), "objects": ("--cell", "x", "--dataset", "x"),
-    "localisation": ("--cell", "x", "--method", "lime"), "gallery": ("--cell", "x", "--dataset", "x"), "aggregate": (),
-}  # fmt: skip
+    "fingerprint": (),
+    "check_params": (),
+    "prepare": ("--dataset", "x"),
+    "train": ("--cell", "x"),
+    "predict": ("--cell", "x", "--dataset", "x"),
+    "explain": ("--cell", "x", "--method", "lime"),
+    "score": ("--cell", "x", "--method", "lime"),
+    "faithfulness_limits": ("--cell", "x"),
+    "faithfulness": ("--cell", "x", "--method", "lime"),
+    "objects": ("--cell", "x", "--dataset", "x"),
+    "localisation": ("--cell", "x", "--method", "lime"),
+    "gallery": ("--cell", "x", "--dataset", "x"),
+    "aggregate": (),
+}
 COPIED = (
-    "pipeline", "runner", "stages", "warm", "profiles", "dvc.yaml", "params.yaml", "requirements.lock", ".dvcignore",
-    ".gitignore", ".dvc/config",
-)  # fmt: skip
+    "pipeline",
+    "runner",
+    "stages",
+    "warm",
+    "profiles",
+    "dvc.yaml",
+    "params.yaml",
+    "requirements.lock",
+    ".dvcignore",
+    ".gitignore",
+    ".dvc/config",
+)
 WARM = {"warm": "1", "cold": "0"}
 WATCH = """
 import atexit, builtins, os, sys, threading, time
@@ -114,8 +131,9 @@ def starts(root: Path, log: Path, repeats: int | None) -> None:
     for stage in STAGES:
         columns = [
             f"{statistics.median(found[stage, kind]):.3f} ({min(found[stage, kind]):.3f} to "
-            f"{max(found[stage, kind]):.3f})" for kind in WARM
-        ]  # fmt: skip
+            f"{max(found[stage, kind]):.3f})"
+            for kind in WARM
+        ]
         print(f"| {stage} | {' | '.join(columns)} |")
 
 
@@ -140,12 +158,18 @@ def chain(root: Path, log: Path, repeats: int | None) -> None:
             start, late = sum(one[1] for one in lines), sum(one[2] for one in lines)
             seconds[kind].append(wall)
             results[kind] = digests(root)
-            print(f"{kind}: {wall:.0f} s, of which {len(lines)} starts {start:.1f} s and later imports {late:.1f} s: "
-                  f"{(start + late) / wall:.1%}", flush=True)  # fmt: skip
+            print(
+                f"{kind}: {wall:.0f} s, of which {len(lines)} starts {start:.1f} s and later imports {late:.1f} s: "
+                f"{(start + late) / wall:.1%}",
+                flush=True,
+            )
     ratios = [cold / warm for cold, warm in zip(seconds["cold"], seconds["warm"], strict=True)]
     print(f"cold ÷ warm: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
-    different = sorted(name for name in results["warm"].keys() | results["cold"].keys()
-                       if results["warm"].get(name) != results["cold"].get(name))  # fmt: skip
+    different = sorted(
+        name
+        for name in results["warm"].keys() | results["cold"].keys()
+        if results["warm"].get(name) != results["cold"].get(name)
+    )
     print(f"{len(results['warm'])} files compared; different: {', '.join(different) or 'none'}")
     if different:
         sys.exit(1)
@@ -156,8 +180,9 @@ def digests(root: Path) -> dict[str, str]:
     files = [root / "dvc.lock", *(file for name in ("data", "metrics") for file in (root / name).rglob("*"))]
     return {
         file.relative_to(root).as_posix(): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in files if file.is_file()
-    }  # fmt: skip
+        for file in files
+        if file.is_file()
+    }
 
 
 def wait_until_loaded(root: Path) -> None:

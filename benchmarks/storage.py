@@ -65,9 +65,7 @@ def measure(name: str, cell: CellSettings, method: str) -> dict[str, Any]:
     known = read_cell(cell_folder(name))
     rows = first_images(known.rows, own.images)
 
-    def explain(
-        one: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]
-    ) -> torch.Tensor:  # fmt: skip
+    def explain(one: Classifier, images: torch.Tensor, targets: torch.Tensor, seeds: Sequence[int]) -> torch.Tensor:
         return chosen.explain(one, images, targets, own, seeds)
 
     similarity = params.read("similarity", SimilaritySettings)
@@ -75,9 +73,16 @@ def measure(name: str, cell: CellSettings, method: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "maps.npy")
         index = explain_rows(
-            load_states(known.network, model_folder(name)), rows, known.pictures, explain, values=chosen.values,
-            storage="float32", at_once=chosen.cost(own).at_once, seed=seed, maps_path=path,
-        )  # fmt: skip
+            load_states(known.network, model_folder(name)),
+            rows,
+            known.pictures,
+            explain,
+            values=chosen.values,
+            storage="float32",
+            at_once=chosen.cost(own).at_once,
+            seed=seed,
+            maps_path=path,
+        )
         exact = Maps(path, index, chosen.values, known.network.image_size)
 
         def scored(maps: Sequence[npt.NDArray[Any]]) -> tuple[pd.DataFrame, list[float | None]]:
@@ -102,8 +107,12 @@ def main() -> None:
     for (name, cell), method in product(grid.cells().items(), grid.methods()):
         if METHODS.find(method, "saliency").stored_as == "uint8" and method not in cell.without:
             lines.append(measure(name, cell, method))
-            print(", ".join(f"{key} {value:.4f}" if isinstance(value, float) else value
-                            for key, value in lines[-1].items()), flush=True)  # fmt: skip
+            print(
+                ", ".join(
+                    f"{key} {value:.4f}" if isinstance(value, float) else value for key, value in lines[-1].items()
+                ),
+                flush=True,
+            )
     table = pd.DataFrame(lines)
     write_csv(METRICS / "benchmark_storage.csv", table)
     worst = ", ".join(f"{name} {table[f'{name}_cose'].max():.4f}" for name in FORMS)

@@ -116,12 +116,18 @@ def main() -> None:
         ratios = two_at_once(model, *size, arguments.rounds)
         few, many = peak(model, *size), peak(model, size[0], 10 * size[1], size[2])
         line = {
-            "at_once_over_in_turn": float(np.median(ratios)), "fastest": min(ratios), "slowest": max(ratios),
-            "peak_mb": few, "peak_mb_tenfold_rows": many,
-        }  # fmt: skip
+            "at_once_over_in_turn": float(np.median(ratios)),
+            "fastest": min(ratios),
+            "slowest": max(ratios),
+            "peak_mb": few,
+            "peak_mb_tenfold_rows": many,
+        }
         lines.append(shared | line)
-        print(f"{model}: two cells at once take {np.median(ratios):.2f} times one after the other ({min(ratios):.2f} "
-              f"to {max(ratios):.2f}); {few:.0f} MB, with ten times the rows {many:.0f} MB", flush=True)  # fmt: skip
+        print(
+            f"{model}: two cells at once take {np.median(ratios):.2f} times one after the other ({min(ratios):.2f} "
+            f"to {max(ratios):.2f}); {few:.0f} MB, with ten times the rows {many:.0f} MB",
+            flush=True,
+        )
     table = pd.DataFrame(lines)
     if PROCESSES.exists():
         old = pd.read_csv(PROCESSES)

@@ -105,9 +105,15 @@ def network(name: str, side: int) -> Network:
 
 def _shapes(side: int) -> ShapesSettings:
     return ShapesSettings.model_validate(
-        {"loader": "shapes", "source": "-", "image_size": side, "images": PICTURES,
-         "split": {"validation": 0.1, "test": 0.1}, "area": {"smallest": 0.1, "largest": 0.25}}
-    )  # fmt: skip
+        {
+            "loader": "shapes",
+            "source": "-",
+            "image_size": side,
+            "images": PICTURES,
+            "split": {"validation": 0.1, "test": 0.1},
+            "area": {"smallest": 0.1, "largest": 0.25},
+        }
+    )
 
 
 class Ours:
@@ -152,10 +158,16 @@ class Ours:
     def stage(self) -> None:
         """Do what the stage does, from pictures and weights on disk to maps on disk."""
         self.index = explain_rows(
-            States(self.world.model, self.world.folder, self.world.side), self.table, self.world.pictures, self.explain,
-            values=self.method.values, storage=self.method.stored_as, at_once=self.at_once, seed=SEED,
+            States(self.world.model, self.world.folder, self.world.side),
+            self.table,
+            self.world.pictures,
+            self.explain,
+            values=self.method.values,
+            storage=self.method.stored_as,
+            at_once=self.at_once,
+            seed=SEED,
             maps_path=self.world.folder / "maps.npy",
-        )  # fmt: skip
+        )
 
 
 def device_name(device: torch.device) -> str:

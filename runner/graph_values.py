@@ -34,5 +34,7 @@ def check_graph_values() -> None:
             for key in keys:
                 value = entry.get(key)
                 if not isinstance(value, str) or not value.isprintable() or "'" in value:
-                    raise UserError(f"{PARAMS}: {section}.{name}.{key}: found {shown(value)}; allowed: printable text "
-                                    "without quotes")  # fmt: skip
+                    raise UserError(
+                        f"{PARAMS}: {section}.{name}.{key}: found {shown(value)}; allowed: printable text "
+                        "without quotes"
+                    )

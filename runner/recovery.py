@@ -70,8 +70,10 @@ def _mend_lock() -> None:
             _say(f"{LOCK}: a killed run left it broken; restored {where} ({BROKEN} has what was left)")
             return
     LOCK.unlink()
-    _say(f"{LOCK}: a killed run left it broken, and there is no good copy; {BROKEN} has what was left, and what "
-         "DVC's run cache knows is not run again")  # fmt: skip
+    _say(
+        f"{LOCK}: a killed run left it broken, and there is no good copy; {BROKEN} has what was left, and what "
+        "DVC's run cache knows is not run again"
+    )
 
 
 def is_good(content: bytes) -> bool:

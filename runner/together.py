@@ -130,9 +130,17 @@ class Run:
     """
 
     def __init__(
-        self, stages: list[Stage], graph: Any, at_once: int, *, force_downstream: bool = False, on_error: str = "fail",
-        force: bool = False, repro_fn: Callable[..., Stage | None] = reproduce._reproduce_stage, **options: Any,
-    ) -> None:  # fmt: skip
+        self,
+        stages: list[Stage],
+        graph: Any,
+        at_once: int,
+        *,
+        force_downstream: bool = False,
+        on_error: str = "fail",
+        force: bool = False,
+        repro_fn: Callable[..., Stage | None] = reproduce._reproduce_stage,
+        **options: Any,
+    ) -> None:
         self.graph, self.at_once, self.on_error = graph, at_once, on_error
         self.force_downstream, self.repro_fn, self.options = force_downstream, repro_fn, options
         self.force = dict.fromkeys(stages, force)

@@ -130,8 +130,9 @@ def look(repo: Repo, contents: Contents) -> list[Damage]:
     for (oid, file), what in zip(tasks, _in_threads(_wrong, tasks), strict=True):
         if what is not None:
             problems[oid].append((file, what))
-    return [Damage(oid, wrong, contents.paths.get(oid, []), contents.stages.get(oid, []))
-            for oid, wrong in problems.items()]  # fmt: skip
+    return [
+        Damage(oid, wrong, contents.paths.get(oid, []), contents.stages.get(oid, [])) for oid, wrong in problems.items()
+    ]
 
 
 def _wrong(task: tuple[str, Path]) -> str | None:
@@ -147,9 +148,7 @@ def _wrong(task: tuple[str, Path]) -> str | None:
 
 
 def _names(cache: Path) -> list[str]:
-    return sorted(
-        name for file in cache.glob("??/*") if NAME.fullmatch(name := file.relative_to(cache).as_posix())
-    )  # fmt: skip
+    return sorted(name for file in cache.glob("??/*") if NAME.fullmatch(name := file.relative_to(cache).as_posix()))
 
 
 def _in_threads(work: Callable[[Any], Any], tasks: list[Any]) -> Iterable[Any]:

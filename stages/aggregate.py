@@ -45,8 +45,9 @@ def main() -> None:
     write_json(METRICS / "localisation.json", means.headline(localisation, FEW_OF_PLACE))
     metrics = {
         (name, cell.dataset, cell.model): read_training_metrics(name)
-        for name, cell in cells.items() if training_metrics_file(name).exists()
-    }  # fmt: skip
+        for name, cell in cells.items()
+        if training_metrics_file(name).exists()
+    }
     write_csv(METRICS / "accuracy.csv", accuracies(metrics, settings.confidence))
     write_csv(METRICS / "table1.csv", paper_table(results[COSE.name], methods))
     write_json(METRICS / "cose.json", headline(results[COSE.name]))

@@ -81,8 +81,10 @@ def main() -> None:
         _check_cell(name, cell, plan)
         first = pairs.setdefault((cell.dataset, cell.model), name)
         if first != name:
-            raise UserError(f"{PARAMS}: cells.{name}: found {cell.dataset} and {cell.model}, as in cells.{first}; "
-                            "allowed: each pair once")  # fmt: skip
+            raise UserError(
+                f"{PARAMS}: cells.{name}: found {cell.dataset} and {cell.model}, as in cells.{first}; "
+                "allowed: each pair once"
+            )
     _write_grid(cells)
     write_json(GATE, {"params.yaml": "checked"})
 
@@ -120,11 +122,15 @@ def _train_entry(seed: int, dataset: str, model: str) -> TrainEntry:
     recipe = read_recipe(dataset, settings, model)
     plan = params.read("plan", PlanSettings)
     return TrainEntry(
-        seed=seed, dataset=dataset, model=model, recipe=recipe,
+        seed=seed,
+        dataset=dataset,
+        model=model,
+        recipe=recipe,
         image_size=params.read(f"datasets.{dataset}.image_size", params.ImageSize),
         settings=settings.model_copy(update={"recipes": {}, "checkpoints": own}),
-        checkpoints=plan.checkpoints if recipe else (), layers=0 if recipe else plan.layers,
-    )  # fmt: skip
+        checkpoints=plan.checkpoints if recipe else (),
+        layers=0 if recipe else plan.layers,
+    )
 
 
 def _check_datasets() -> None:
@@ -153,8 +159,10 @@ def _check_methods(plan: PlanSettings) -> None:
         largest = max((cell.dataset for cell in grid.cells().values()), key=plan.explained)
         most = plan.explained(largest)
         if settings.images != "all" and settings.images > most:
-            raise UserError(f"{PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most {most} "
-                            f"({plan.key(largest)}), or all")  # fmt: skip
+            raise UserError(
+                f"{PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most {most} "
+                f"({plan.key(largest)}), or all"
+            )
 
 
 def _faithfulness() -> dict[str, dict[str, Any]]:
@@ -193,10 +201,11 @@ def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:
     recipe = read_recipe(cell.dataset, settings, cell.model)
     _check_recipe(cell, settings, recipe, plan)
     network = Network(
-        settings=settings.network(), head=recipe.head if recipe else (),
+        settings=settings.network(),
+        head=recipe.head if recipe else (),
         classes=GUESSED if recipe else own_classes(settings.network(), f"{PARAMS}: training.{cell.dataset}"),
         image_size=params.read(f"datasets.{cell.dataset}.image_size", params.ImageSize),
-    )  # fmt: skip
+    )
     frozen = recipe is not None and recipe.backbone == "frozen"
     _tried(network.model_dump_json(), cell.model, frozen, 0 if recipe else plan.layers)
 
@@ -211,8 +220,10 @@ def _check_recipe(
 ) -> None:
     if recipe is None:
         if settings.weights is None:
-            raise UserError(f"{PARAMS}: models.{cell.model}.weights: found null; allowed: timm or a file, because "
-                            f"training.{cell.dataset} is none")  # fmt: skip
+            raise UserError(
+                f"{PARAMS}: models.{cell.model}.weights: found null; allowed: timm or a file, because "
+                f"training.{cell.dataset} is none"
+            )
         own_classes(settings.network(), f"{PARAMS}: training.{cell.dataset}")
         return
     own = "epochs" in settings.recipes.get(cell.dataset, {})

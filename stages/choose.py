@@ -92,8 +92,10 @@ def _metric_settings(name: str) -> dict[str, object]:
 def _pictures(given: str) -> dict[str, bytes]:
     """Return the files of pictures by their names: a file, those of a folder, or one of the data set ``photos``."""
     if not given:
-        raise UserError("image: found nothing; allowed: a picture, a folder of pictures, or a photograph's name, such "
-                        "as IMAGE=chelsea")  # fmt: skip
+        raise UserError(
+            "image: found nothing; allowed: a picture, a folder of pictures, or a photograph's name, such "
+            "as IMAGE=chelsea"
+        )
     path = Path(given)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
@@ -113,10 +115,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--image", required=True, help="a picture, a folder of pictures, or a photograph by its name")
     parser.add_argument("--model", help="a cell, or a model with classes of its own; that of the first cell otherwise")
-    parser.add_argument("--class", dest="target", help="number or name of the class to explain; the predicted one "
-                        "otherwise")  # fmt: skip
-    parser.add_argument("--methods", help="such as 'grad_cam grad_cam@blocks.5 smooth_grad:samples=20'; those of "
-                        "params.yaml that do not take long otherwise")  # fmt: skip
+    parser.add_argument(
+        "--class", dest="target", help="number or name of the class to explain; the predicted one otherwise"
+    )
+    parser.add_argument(
+        "--methods",
+        help="such as 'grad_cam grad_cam@blocks.5 smooth_grad:samples=20'; those of "
+        "params.yaml that do not take long otherwise",
+    )
     parser.add_argument("--layers", help="CAM layers, such as 'blocks.4 blocks.5 bn2', for each method that reads one")
     parser.add_argument("--metric", default="road_combined", help="a faithfulness metric")
     parser.add_argument("--size", type=int, help="side of the picture as the model sees it, in pixels")

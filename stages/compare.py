@@ -43,8 +43,9 @@ def main() -> None:
     _count(table, "the paper's Table 1", FILE)
     _averages(cose)
     _accuracies()
-    studies = {study: compare_study(study, _measured(study), partial(why_missing, profile="opti_cam"))
-               for study in STUDIES}  # fmt: skip
+    studies = {
+        study: compare_study(study, _measured(study), partial(why_missing, profile="opti_cam")) for study in STUDIES
+    }
     write_csv(OPTI_CAM, pd.concat([found.assign(table=study.title) for study, found in studies.items()]))
     for study, found in studies.items():
         _study(study, found)

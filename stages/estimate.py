@@ -148,9 +148,12 @@ def _measure(model: str, size: int, methods: dict[str, Method]) -> Measured:
         for name, method in methods.items()
     }
     return Measured(
-        time_evaluations(classifier, size), count_operations(classifier, size), cam_shape(classifier, size)[0], weights,
+        time_evaluations(classifier, size),
+        count_operations(classifier, size),
+        cam_shape(classifier, size)[0],
+        weights,
         map_bytes,
-    )  # fmt: skip
+    )
 
 
 def _lines(images: int, per_image: int, methods: dict[str, Method], measured: Measured) -> Iterator[tuple[str, Line]]:
@@ -158,16 +161,25 @@ def _lines(images: int, per_image: int, methods: dict[str, Method], measured: Me
         settings = params.read(f"saliency.{name}", method.settings)
         explained = images if settings.images == "all" else min(images, settings.images)
         rows, cost = explained * per_image, method.cost(settings).for_channels(measured.channels)
-        yield name, Line(
-            rows, rows * cost.forward, rows * cost.gradient, rows * measured.map_bytes[name] / 1e6,
-            minutes(rows, cost, measured.speed), gpu_minutes(rows, cost, measured.operations),
-        )  # fmt: skip
+        yield (
+            name,
+            Line(
+                rows,
+                rows * cost.forward,
+                rows * cost.gradient,
+                rows * measured.map_bytes[name] / 1e6,
+                minutes(rows, cost, measured.speed),
+                gpu_minutes(rows, cost, measured.operations),
+            ),
+        )
 
 
 def _measuring(images: int, size: int, methods: dict[str, Method], measured: Measured) -> Line:
     """Return what measuring the maps of a cell takes, if all images have boxes; explaining again is not counted."""
-    settings = {name: params.read(f"faithfulness.{name}", METRICS.find(name, "faithfulness").settings)
-                for name in params.names("faithfulness")}  # fmt: skip
+    settings = {
+        name: params.read(f"faithfulness.{name}", METRICS.find(name, "faithfulness").settings)
+        for name in params.names("faithfulness")
+    }
     of_image, of_map = (sum(probe.forward(size) for probe in asked(settings)) for asked in (limits_of, probes_of))
     chosen = params.read("localisation", LocalisationParams)
     of_part = sum(probe.forward(size) for probe in probes_of({name: settings[name] for name in chosen.box_study}))

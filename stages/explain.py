@@ -35,18 +35,28 @@ def main(cell: str, method: str) -> None:
             known = read_cell(cell_folder(cell))
             states = load_states(known.network, model_folder(cell))
             index = explain_rows(
-                states, first_images(known.rows, settings.images), known.pictures,
+                states,
+                first_images(known.rows, settings.images),
+                known.pictures,
                 lambda model, images, targets, seeds: chosen.explain(model, images, targets, settings, seeds),
-                values=chosen.values, storage=chosen.stored_as, at_once=chosen.cost(settings).at_once,
-                seed=entry.seed or 0, maps_path=draft / MAPS, name=f"method {method} on {cell}",
-            )  # fmt: skip
+                values=chosen.values,
+                storage=chosen.stored_as,
+                at_once=chosen.cost(settings).at_once,
+                seed=entry.seed or 0,
+                maps_path=draft / MAPS,
+                name=f"method {method} on {cell}",
+            )
             tables.write(INDEX, index_file(draft), index)
             batch = batch_size(known.network.image_size, states.device)
             about = About(
-                left_out=None, values=chosen.values,
-                computed_by={"train": known.computed_by.train, "predict": known.computed_by.predict,
-                             "explain": ComputedBy.here(states.device, batch)},
-            )  # fmt: skip
+                left_out=None,
+                values=chosen.values,
+                computed_by={
+                    "train": known.computed_by.train,
+                    "predict": known.computed_by.predict,
+                    "explain": ComputedBy.here(states.device, batch),
+                },
+            )
         write_json(draft / ABOUT, about.model_dump())
 
 

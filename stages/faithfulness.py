@@ -51,10 +51,16 @@ def main(cell: str, method: str) -> None:
             states = load_states(known.network, model_folder(cell))
             again = any("method" in METRICS[name].needs for name in entry.metrics)
             found = measure_rows(
-                entry.metrics, states, rows, known.pictures, maps, values=about.values, seed=entry.seed,
+                entry.metrics,
+                states,
+                rows,
+                known.pictures,
+                maps,
+                values=about.values,
+                seed=entry.seed,
                 method=_method(cell, method) if again else None,
                 limits=tables.read(LIMITS, limits_file(limits_folder(cell))),
-            )  # fmt: skip
+            )
             tables.write(FAITHFULNESS, faithfulness_file(draft), found)
             here = ComputedBy.here(states.device, batch_size(known.network.image_size, states.device))
             about = about.model_copy(update={"computed_by": about.computed_by | {"measure": here}})

@@ -43,15 +43,28 @@ def main(cell: str, method: str) -> None:
                 here = ComputedBy.here(states.device, batch_size(network.image_size, states.device))
                 about = about.model_copy(update={"computed_by": about.computed_by | {"measure": here}})
             found = measure_localisation(
-                entry.chosen, states, rows, known.pictures, maps, objects, values=about.values,
+                entry.chosen,
+                states,
+                rows,
+                known.pictures,
+                maps,
+                objects,
+                values=about.values,
                 interpolation=network.fitting[1],
-            )  # fmt: skip
+            )
             parts = BOX_STUDY.from_lines([])
             if study and states is not None:
                 parts = study_boxes(
-                    study, states, rows, known.pictures, objects, entry.chosen, seed=entry.seed, maps=maps,
+                    study,
+                    states,
+                    rows,
+                    known.pictures,
+                    objects,
+                    entry.chosen,
+                    seed=entry.seed,
+                    maps=maps,
                     values=about.values,
-                )  # fmt: skip
+                )
             made = ((LOCALISATION, found), (BOX_STUDY, parts))
             tables.write_all([(table, table_file(draft, table), lines) for table, lines in made])
         write_json(draft / ABOUT, about.model_dump())

@@ -23,9 +23,7 @@ def main(cell: str, dataset: str) -> None:
     study = BOX_STUDY.from_lines([])
     if entry.masking and objects.has_boxes:
         states = load_states(network, model_folder(cell))
-        study = study_boxes(
-            entry.masking, states, known.rows, known.pictures, objects, entry.chosen, seed=entry.seed
-        )  # fmt: skip
+        study = study_boxes(entry.masking, states, known.rows, known.pictures, objects, entry.chosen, seed=entry.seed)
     with atomic_write(objects_folder(cell)) as draft:
         draft.mkdir()
         made = ((OBJECTS, found), (FRAME_BOXES, boxes), (BOX_STUDY, study))

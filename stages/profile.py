@@ -17,13 +17,17 @@ def main(name: str) -> None:
     committed = _committed()
     known = {DEFAULT: committed} | {one: profile_file(one).read_bytes() for one in profiles()}
     if params.PARAMS.exists() and params.PARAMS.read_bytes() not in known.values():
-        raise UserError(f"{params.PARAMS}: found changes that are neither committed nor in a profile; commit them, "
-                        f"save them as {PROFILES}/<name>.yaml, or git restore {params.PARAMS}")  # fmt: skip
+        raise UserError(
+            f"{params.PARAMS}: found changes that are neither committed nor in a profile; commit them, "
+            f"save them as {PROFILES}/<name>.yaml, or git restore {params.PARAMS}"
+        )
     wanted = committed if name == DEFAULT else profile_file(name).read_bytes()
     with atomic_write(params.PARAMS) as draft:
         draft.write_bytes(wanted)
-    print(f"{params.PARAMS}: now profile {name}; `dvc params diff` shows what changed, and "
-          f"{METRICS}/ follows with `dvc repro`")  # fmt: skip
+    print(
+        f"{params.PARAMS}: now profile {name}; `dvc params diff` shows what changed, and "
+        f"{METRICS}/ follows with `dvc repro`"
+    )
 
 
 def _committed() -> bytes:

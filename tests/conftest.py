@@ -38,9 +38,7 @@ def wrapped(network: nn.Module, cam: str, layout: Layout = "channels_first") -> 
     return Classifier(network, MEAN, STD, CamLayer(cam, layout, None)).eval()
 
 
-def described(
-    architecture: str, classes: int, image_size: int, head: tuple[int, ...] = (), **settings: Any
-) -> Network:  # fmt: skip
+def described(architecture: str, classes: int, image_size: int, head: tuple[int, ...] = (), **settings: Any) -> Network:
     """Return a network of timm's; what is left out of its settings has its default."""
     own = NetworkSettings.model_validate({"architecture": architecture, **settings})
     return Network(settings=own, classes=classes, image_size=image_size, head=head)

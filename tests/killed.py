@@ -45,10 +45,14 @@ class Chain:
         """Start a run."""
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         return subprocess.Popen(
-            [sys.executable, "-m", "runner", "repro"], cwd=self.world.root, text=True, start_new_session=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            [sys.executable, "-m", "runner", "repro"],
+            cwd=self.world.root,
+            text=True,
+            start_new_session=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
             env=os.environ | {"PATH": path, "DVC_NO_ANALYTICS": "1", "COSE_WARM": "1", "PYTHONDONTWRITEBYTECODE": "1"},
-        )  # fmt: skip
+        )
 
     def finish(self) -> tuple[int, str]:
         """Run to the end."""
@@ -58,8 +62,11 @@ class Chain:
 
     def metrics(self) -> dict[str, bytes]:
         """Return the numbers that a run ends with."""
-        return {path.name: path.read_bytes() for path in sorted((self.world.root / "metrics").rglob("*.*"))
-                if path.suffix in (".csv", ".json")}  # fmt: skip
+        return {
+            path.name: path.read_bytes()
+            for path in sorted((self.world.root / "metrics").rglob("*.*"))
+            if path.suffix in (".csv", ".json")
+        }
 
     def processes(self) -> list[psutil.Process]:
         """Return the processes that work in the chain's folder, but for preloaded interpreters."""

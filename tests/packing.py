@@ -14,9 +14,12 @@ ARCHIVES = {
     "cub200": {"CUB_200_2011.tgz": ("CUB_200_2011",), "segmentations.tgz": ("segmentations",)},
     "eurosat": {"EuroSAT.zip": ("2750",)},
     "oxford102": {
-        "102flowers.tgz": ("jpg",), "imagelabels.mat": (), "setid.mat": (), "102segmentations.tgz": ("segmim",),
+        "102flowers.tgz": ("jpg",),
+        "imagelabels.mat": (),
+        "setid.mat": (),
+        "102segmentations.tgz": ("segmim",),
     },
-}  # fmt: skip
+}
 """What each publisher's archives hold; plain files hold themselves."""
 INNER = {"101_ObjectCategories": "101_ObjectCategories.tar.gz", "Annotations": "Annotations.tar"}
 """The archives inside Caltech's."""

@@ -27,11 +27,25 @@ SPLITS = ("train", "test", "train", "validation", "train")
 LEVELS = np.array(np.meshgrid(*[np.linspace(0, 255, 6)] * 3)).reshape(3, -1).T
 COLOURS = LEVELS[np.linalg.norm(255 - LEVELS - (0, 0, 254), axis=1) > 110]
 """A class's background; objects have its complement, which must not be the blue that Oxford's segmentations use."""
-CALTECH_FOLDERS = {"Faces": "Faces_2", "Faces_easy": "Faces_3", "Motorbikes": "Motorbikes_16",
-                   "airplanes": "Airplanes_Side_2"}  # fmt: skip
+CALTECH_FOLDERS = {
+    "Faces": "Faces_2",
+    "Faces_easy": "Faces_3",
+    "Motorbikes": "Motorbikes_16",
+    "airplanes": "Airplanes_Side_2",
+}
 CALTECH_CLASSES = sorted([*CALTECH_FOLDERS, *(f"animal_{number:02d}" for number in range(97))])
-EUROSAT_CLASSES = ["AnnualCrop", "Forest", "HerbaceousVegetation", "Highway", "Industrial", "Pasture", "PermanentCrop",
-                   "Residential", "River", "SeaLake"]  # fmt: skip
+EUROSAT_CLASSES = [
+    "AnnualCrop",
+    "Forest",
+    "HerbaceousVegetation",
+    "Highway",
+    "Industrial",
+    "Pasture",
+    "PermanentCrop",
+    "Residential",
+    "River",
+    "SeaLake",
+]
 CIFAR_CLASSES = ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"]
 CUB_CLASSES = [f"{number:03d}.Bird_{number}" for number in range(1, 201)]
 IMAGENET_CLASSES = ["n01440764", "n01882714", "n02123597", "n03594945", "n07920052"]
@@ -161,8 +175,12 @@ def cub200(folder: Path, per_class: int = 5, side: int = 32) -> int:
         shares = np.where(inside, 153 + 51 * (index % 2), 102 * wide)
         _save(shares.astype(np.uint8), (folder / "segmentations" / path).with_suffix(".png"))
         left, top, right, bottom = object_box(label, index, size)
-        rows = (path, label + 1, int(split(index, validation=False) == "train"),
-                f"{left:.1f} {top:.1f} {right - left:.1f} {bottom - top:.1f}")  # fmt: skip
+        rows = (
+            path,
+            label + 1,
+            int(split(index, validation=False) == "train"),
+            f"{left:.1f} {top:.1f} {right - left:.1f} {bottom - top:.1f}",
+        )
         for name, value in zip(lists, rows, strict=True):
             lists[name].append(f"{number + 1} {value}\n")
     lists["classes"] = [f"{number} {name}\n" for number, name in enumerate(CUB_CLASSES, 1)]
@@ -194,8 +212,10 @@ def oxford102(folder: Path, per_class: int = 5, side: int = 32) -> int:
         _save(segmented, folder / "segmim" / f"segmim_{number:05d}.jpg", quality=95, subsampling=0)
     scipy.io.savemat(folder / "imagelabels.mat", {"labels": np.array([[label + 1 for label, _ in members]], np.uint8)})
     splits = np.array([split(index, validation=True) for _, index in members])
-    numbers = {key: np.uint16(np.flatnonzero(splits == name)[None] + 1)
-               for key, name in {"trnid": "train", "valid": "validation", "tstid": "test"}.items()}  # fmt: skip
+    numbers = {
+        key: np.uint16(np.flatnonzero(splits == name)[None] + 1)
+        for key, name in {"trnid": "train", "valid": "validation", "tstid": "test"}.items()
+    }
     scipy.io.savemat(folder / "setid.mat", numbers)
     return len(members)
 
@@ -237,8 +257,10 @@ def imagenet(folder: Path, per_class: int = 5, side: int = 32) -> int:
         "wordnet_height",
         "num_train_images",
     )
-    synsets = [(number, IMAGENET_CLASSES[label], f"thing {label}, object", "a thing", 0, np.zeros(0), 0, 1300)
-               for number, label in enumerate(KIT_ORDER, 1)]  # fmt: skip
+    synsets = [
+        (number, IMAGENET_CLASSES[label], f"thing {label}, object", "a thing", 0, np.zeros(0), 0, 1300)
+        for number, label in enumerate(KIT_ORDER, 1)
+    ]
     synsets.append((len(synsets) + 1, "n00001740", "entity", "that which is", 2, np.array([1, 2]), 9, 0))
     table = np.array(synsets, dtype=[(field, object) for field in fields])[:, None]
     scipy.io.savemat(kit / "meta.mat", {"synsets": table})

@@ -14,15 +14,30 @@ RAW: dict[str, dict[str, Any]] = {
     "grad_cam_plus_plus": {"images": "all"},
     "integrated_gradients": {"images": "all", "steps": 5, "baseline": 0.0, "score": "softmax", "percentile": 99},
     "guided_ig": {
-        "images": "all", "steps": 6, "baseline": 0.0, "fraction": 0.25, "max_dist": 0.1, "score": "softmax",
+        "images": "all",
+        "steps": 6,
+        "baseline": 0.0,
+        "fraction": 0.25,
+        "max_dist": 0.1,
+        "score": "softmax",
         "percentile": 99,
     },
     "blur_ig": {"images": "all", "steps": 5, "max_sigma": 4.0, "grad_step": 0.01, "score": "softmax", "percentile": 99},
     "smooth_grad": {
-        "images": "all", "samples": 4, "noise": 0.15, "squared": True, "score": "softmax", "percentile": 99,
+        "images": "all",
+        "samples": 4,
+        "noise": 0.15,
+        "squared": True,
+        "score": "softmax",
+        "percentile": 99,
     },
     "lime": {
-        "images": "all", "samples": 80, "features": 3, "positive_only": False, "hide_color": 0, "kernel_width": 0.25,
+        "images": "all",
+        "samples": 80,
+        "features": 3,
+        "positive_only": False,
+        "hide_color": 0,
+        "kernel_width": 0.25,
         "quickshift": {"kernel_size": 1.5, "max_dist": 8, "ratio": 0.3},
     },
     "x_grad_cam": {"images": "all"},
@@ -40,7 +55,7 @@ RAW: dict[str, dict[str, Any]] = {
     "sobel": {"images": "all"},
     "center": {"images": "all", "sigma": 0.25},
     "uniform": {"images": "all"},
-}  # fmt: skip
+}
 
 PARAMS = yaml.safe_load(Path("params.yaml").read_text())
 # A method without small settings is run with those of params.yaml.

@@ -20,10 +20,27 @@ from pipeline.saliency.explanations import INDEX
 
 TABLES = {
     table.name: table
-    for table in (IMAGES, BOXES, SPLITS, PLAN, ROWS, INDEX, SCORES, FAITHFULNESS, LIMITS, OBJECTS, FRAME_BOXES,
-                  LOCALISATION, BOX_STUDY, COSE, TRANSFORM_MEANS, FAITHFULNESS_MEANS, LOCALISATION_MEANS,
-                  BOX_STUDY_MEANS)
-}  # fmt: skip
+    for table in (
+        IMAGES,
+        BOXES,
+        SPLITS,
+        PLAN,
+        ROWS,
+        INDEX,
+        SCORES,
+        FAITHFULNESS,
+        LIMITS,
+        OBJECTS,
+        FRAME_BOXES,
+        LOCALISATION,
+        BOX_STUDY,
+        COSE,
+        TRANSFORM_MEANS,
+        FAITHFULNESS_MEANS,
+        LOCALISATION_MEANS,
+        BOX_STUDY_MEANS,
+    )
+}
 COUNT = 4
 VALUES: dict[str, Callable[[int], Any]] = {
     "int64": lambda i: i,

@@ -110,8 +110,9 @@ def every_cell(params: dict[str, Any]) -> dict[str, Any]:
     """Return the cells of every model on every data set."""
     return {
         f"{dataset}-{model}": {"dataset": dataset, "model": model}
-        for dataset in params["datasets"] for model in params["models"]
-    }  # fmt: skip
+        for dataset in params["datasets"]
+        for model in params["models"]
+    }
 
 
 def small_params(world: World, pictures: Path) -> dict[str, Any]:
@@ -119,10 +120,13 @@ def small_params(world: World, pictures: Path) -> dict[str, Any]:
     params = world.params
     params["datasets"] = {
         "pictures": {
-            "loader": "image_folder", "source": str(pictures), "image_size": 32,
-            "boxes": None, "split": {"validation": 0.2, "test": 0.3},
+            "loader": "image_folder",
+            "source": str(pictures),
+            "image_size": 32,
+            "boxes": None,
+            "split": {"validation": 0.2, "test": 0.3},
         }
-    }  # fmt: skip
+    }
     params["training"] = {"pictures": params["training"]["digits"] | {"epochs": 10, "warmup_steps": 2}}
     params["models"] = {"resnet_mini": params["models"]["resnet_mini"]}
     params["cells"] = {"pictures-resnet_mini": {"dataset": "pictures", "model": "resnet_mini"}}

@@ -19,8 +19,10 @@ def before_imports() -> None:
         return
     answer_help(module, given)
     if importlib.util.find_spec("torch") is None:
-        sys.exit(f"error: {sys.executable} has no torch, so the environment is not active; allowed: `make repro`, or "
-                 "`source .venv/bin/activate` before `dvc repro`")  # fmt: skip
+        sys.exit(
+            f"error: {sys.executable} has no torch, so the environment is not active; allowed: `make repro`, or "
+            "`source .venv/bin/activate` before `dvc repro`"
+        )
     end_with_dvc()
 
 

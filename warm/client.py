@@ -51,8 +51,9 @@ def _wanted() -> bool:
         and os.environ.get("COSE_WARM") != "0"
         and not (sys.flags.inspect or sys.flags.interactive or sys.flags.verbose or "importtime" in sys._xoptions)
         and not any(variable.startswith(("COVERAGE_", "COV_CORE_")) for variable in os.environ)
-        and sys.gettrace() is None and sys.getprofile() is None
-    )  # fmt: skip
+        and sys.gettrace() is None
+        and sys.getprofile() is None
+    )
 
 
 def _taken(path: str, module: str) -> socket.socket | None:
@@ -100,9 +101,13 @@ def _start(file: str, name: str) -> None:
     if between == 0:
         try:
             subprocess.Popen(
-                [sys.executable, *flags, "-m", "warm.server", name], cwd=ROOT, start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-            )  # fmt: skip
+                [sys.executable, *flags, "-m", "warm.server", name],
+                cwd=ROOT,
+                start_new_session=True,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
         finally:
             os._exit(0)
     os.waitpid(between, 0)
@@ -112,16 +117,23 @@ def _request(module: str) -> tuple[dict[str, Any], list[int]]:
     """Return what a child needs to stand in for this process, and the descriptors of the open standard streams."""
     streams = {
         number: [stream.encoding, stream.errors, stream.line_buffering, getattr(stream, "write_through", False)]
-        for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr)) if stream is not None
-    }  # fmt: skip
+        for number, stream in enumerate((sys.stdin, sys.stdout, sys.stderr))
+        if stream is not None
+    }
     umask = os.umask(0o077)
     os.umask(umask)
     request: dict[str, Any] = {
-        "module": module, "arguments": sys.argv[1:], "original_arguments": sys.orig_argv, "directory": os.getcwd(),
-        "environment": dict(os.environ), "umask": umask, "path": sys.path, "streams": streams,
+        "module": module,
+        "arguments": sys.argv[1:],
+        "original_arguments": sys.orig_argv,
+        "directory": os.getcwd(),
+        "environment": dict(os.environ),
+        "umask": umask,
+        "path": sys.path,
+        "streams": streams,
         "ignored": [one for one in signal.valid_signals() if signal.getsignal(one) == signal.SIG_IGN],
         "blocked": list(signal.pthread_sigmask(signal.SIG_BLOCK, [])),
-    }  # fmt: skip
+    }
     return request, list(streams)
 
 

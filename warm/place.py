@@ -13,16 +13,65 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LONGEST = 100
 """Bytes of a socket's path; Linux takes 107."""
 PREFIXES = (
-    "ARROW_", "ATEN_", "BLIS_", "CUBLAS_", "CUDA_", "CUDNN_", "DNNL_", "GOMP_", "GOTO_", "GX_", "HF_",
-    "HUGGINGFACE_", "JE_", "JOBLIB_", "KMP_", "LC_", "LD_", "LOKY_", "MALLOC_", "MATPLOTLIB", "MIMALLOC_", "MKL_",
-    "MPL", "NCCL_", "NPY_", "NUMBA_", "NUMEXPR_", "NUMPY_", "NVIDIA_", "OMP_", "ONEDNN_", "OPENBLAS_", "OPENCV_",
-    "OPENSSL_", "PANDAS_", "PILLOW_", "PYARROW_", "PYDANTIC_", "PYTHON", "PYTORCH_", "SCIPY_", "SKIMAGE_",
-    "SKLEARN_", "TIMM_", "TORCH", "TQDM_",
-)  # fmt: skip
+    "ARROW_",
+    "ATEN_",
+    "BLIS_",
+    "CUBLAS_",
+    "CUDA_",
+    "CUDNN_",
+    "DNNL_",
+    "GOMP_",
+    "GOTO_",
+    "GX_",
+    "HF_",
+    "HUGGINGFACE_",
+    "JE_",
+    "JOBLIB_",
+    "KMP_",
+    "LC_",
+    "LD_",
+    "LOKY_",
+    "MALLOC_",
+    "MATPLOTLIB",
+    "MIMALLOC_",
+    "MKL_",
+    "MPL",
+    "NCCL_",
+    "NPY_",
+    "NUMBA_",
+    "NUMEXPR_",
+    "NUMPY_",
+    "NVIDIA_",
+    "OMP_",
+    "ONEDNN_",
+    "OPENBLAS_",
+    "OPENCV_",
+    "OPENSSL_",
+    "PANDAS_",
+    "PILLOW_",
+    "PYARROW_",
+    "PYDANTIC_",
+    "PYTHON",
+    "PYTORCH_",
+    "SCIPY_",
+    "SKIMAGE_",
+    "SKLEARN_",
+    "TIMM_",
+    "TORCH",
+    "TQDM_",
+)
 NAMES = (
-    "GLIBC_TUNABLES", "HOME", "LANG", "LANGUAGE", "TMPDIR", "TZ", "VIRTUAL_ENV", "XDG_CACHE_HOME", "XDG_CONFIG_HOME",
+    "GLIBC_TUNABLES",
+    "HOME",
+    "LANG",
+    "LANGUAGE",
+    "TMPDIR",
+    "TZ",
+    "VIRTUAL_ENV",
+    "XDG_CACHE_HOME",
+    "XDG_CONFIG_HOME",
     "XDG_DATA_HOME",
-)  # fmt: skip
+)
 """Beginnings and names of environment variables that are read when Python starts, or libraries and packages load."""
 
 
@@ -45,8 +94,10 @@ def folder() -> str:
     except FileExistsError:
         found = os.lstat(path)
         if found.st_uid != os.getuid() or found.st_mode & 0o170077 != 0o040000:
-            raise PermissionError(f"{path}: found a folder of others, or one that others can enter, or no folder; "
-                                  "allowed: a folder of your own with mode 700") from None  # fmt: skip
+            raise PermissionError(
+                f"{path}: found a folder of others, or one that others can enter, or no folder; "
+                "allowed: a folder of your own with mode 700"
+            ) from None
     return path
 
 
@@ -73,12 +124,26 @@ def identity() -> list[object]:
             said += [line for line in file if name != "status" or line.startswith(STATUS)]
     variables = [one for one in os.environ.items() if one[0].startswith(PREFIXES) or one[0] in NAMES]
     return [
-        code, os.uname().nodename, sys.executable, sys.prefix, sys.version, sys.flags, sorted(sys._xoptions.items()),
-        sys.warnoptions, sorted(variables), [resource.getrlimit(limit) for limit in limits],
-        sorted(os.sched_getaffinity(0)), os.sched_getscheduler(0), os.nice(0), said,
+        code,
+        os.uname().nodename,
+        sys.executable,
+        sys.prefix,
+        sys.version,
+        sys.flags,
+        sorted(sys._xoptions.items()),
+        sys.warnoptions,
+        sorted(variables),
+        [resource.getrlimit(limit) for limit in limits],
+        sorted(os.sched_getaffinity(0)),
+        os.sched_getscheduler(0),
+        os.nice(0),
+        said,
         [os.readlink(f"/proc/self/ns/{kind}") for kind in sorted(os.listdir("/proc/self/ns"))],
-        os.readlink("/proc/self/root"), os.getresuid(), os.getresgid(), sorted(os.getgroups()),
-    ]  # fmt: skip
+        os.readlink("/proc/self/root"),
+        os.getresuid(),
+        os.getresgid(),
+        sorted(os.getgroups()),
+    ]
 
 
 def _digest(text: str) -> str:

@@ -65,8 +65,9 @@ def check_sha256(path: Path, expected: str) -> None:
     except FileNotFoundError:
         raise missing(path) from None
     if found != expected:
-        raise UserError(f"{path}: found a file with the SHA-256 {found[:16]}… where {expected[:16]}… was written; "
-                        f"{DAMAGED}")  # fmt: skip
+        raise UserError(
+            f"{path}: found a file with the SHA-256 {found[:16]}… where {expected[:16]}… was written; {DAMAGED}"
+        )
 
 
 @contextmanager

@@ -94,18 +94,24 @@ class Code:
             for package, where in read.registries:
                 made.add(package)
                 if package not in opened:
-                    raise UserError(f"{where}: found the registry {package}, which {module} can load, but not what it "
-                                    "opens there; allowed: a list of members, which may be empty")  # fmt: skip
+                    raise UserError(
+                        f"{where}: found the registry {package}, which {module} can load, but not what it "
+                        "opens there; allowed: a list of members, which may be empty"
+                    )
                 known = self.members(package)
                 for member in opened[package]:
                     if member not in known:
-                        raise UserError(f"{where}: found no member {member!r} of the registry {package}; allowed: "
-                                        f"{', '.join(known)}")  # fmt: skip
+                        raise UserError(
+                            f"{where}: found no member {member!r} of the registry {package}; allowed: "
+                            f"{', '.join(known)}"
+                        )
                     waiting += with_packages(f"{package}.{member}")
         for package, members in opened.items():
             if members and package not in made:
-                raise UserError(f"{module}: found members opened of {package}; allowed: of the registries that it can "
-                                f"load ({', '.join(sorted(made)) or 'none'})")  # fmt: skip
+                raise UserError(
+                    f"{module}: found members opened of {package}; allowed: of the registries that it can "
+                    f"load ({', '.join(sorted(made)) or 'none'})"
+                )
         return dict(sorted(hashes.items()))
 
     def members(self, package: str) -> list[str]:
@@ -159,8 +165,10 @@ class Code:
             except (SyntaxError, ValueError) as error:
                 line = getattr(error, "lineno", None) or 1
                 reason = " ".join(str(getattr(error, "msg", error)).split())
-                raise UserError(f"{relative(file, self.root)}:{line}: found a syntax error ({reason}); allowed: code "
-                                "that this version of Python can read") from None  # fmt: skip
+                raise UserError(
+                    f"{relative(file, self.root)}:{line}: found a syntax error ({reason}); allowed: code "
+                    "that this version of Python can read"
+                ) from None
         return self._trees[module]
 
     def _read(self, name: str) -> Module:

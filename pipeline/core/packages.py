@@ -28,16 +28,20 @@ def installed_files(package: str, pattern: str) -> list[Path]:
     try:
         version, listed = metadata.version(package), metadata.files(package)
     except metadata.PackageNotFoundError:
-        raise UserError(f"the package {package} is not installed; allowed: the one in requirements.lock "
-                        f"(`make setup` installs it, and so does `pip install {package}`)") from None  # fmt: skip
+        raise UserError(
+            f"the package {package} is not installed; allowed: the one in requirements.lock "
+            f"(`make setup` installs it, and so does `pip install {package}`)"
+        ) from None
     found = sorted(
         (one for one in listed or () if fnmatchcase(one.as_posix(), pattern)), key=lambda one: one.as_posix()
     )
     files = [Path(one.locate()) for one in found]
     absent = next((str(file) for file in files if not file.is_file()), pattern if not files else None)
     if absent is not None:
-        raise UserError(f"the package {package} {version} has no file {absent}; allowed: the version in "
-                        f"requirements.lock, installed whole (`pip install --force-reinstall {package}`)")  # fmt: skip
+        raise UserError(
+            f"the package {package} {version} has no file {absent}; allowed: the version in "
+            f"requirements.lock, installed whole (`pip install --force-reinstall {package}`)"
+        )
     return files
 
 

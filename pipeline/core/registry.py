@@ -43,8 +43,10 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
             raise KeyError(name)
         module = importlib.import_module(f"{self._package}.{name}")
         if not hasattr(module, self._attribute):
-            raise UserError(f"{'/'.join(self._package.split('.'))}/{name}.py: found no {self._attribute}; allowed: one "
-                            f"that says what the {self._kind} is (CONTRIBUTING.md)")  # fmt: skip
+            raise UserError(
+                f"{'/'.join(self._package.split('.'))}/{name}.py: found no {self._attribute}; allowed: one "
+                f"that says what the {self._kind} is (CONTRIBUTING.md)"
+            )
         entry: Entry = getattr(module, self._attribute)
         return entry
 

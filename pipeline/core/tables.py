@@ -86,14 +86,24 @@ class Rule:
 
 def null_where(column: str, condition: Callable[[pd.DataFrame], Any], where: str) -> Rule:
     """Return the rule that a column is null in some rows."""
-    return Rule(f"{column} is null where {where}", lambda table: condition(table) & table[column].notna(),
-                "ExpectColumnValuesToBeNull", {"column": column}, where)  # fmt: skip
+    return Rule(
+        f"{column} is null where {where}",
+        lambda table: condition(table) & table[column].notna(),
+        "ExpectColumnValuesToBeNull",
+        {"column": column},
+        where,
+    )
 
 
 def present_where(column: str, condition: Callable[[pd.DataFrame], Any], where: str) -> Rule:
     """Return the rule that a column is not null in some rows."""
-    return Rule(f"{column} is not null where {where}", lambda table: condition(table) & table[column].isna(),
-                "ExpectColumnValuesToNotBeNull", {"column": column}, where)  # fmt: skip
+    return Rule(
+        f"{column} is not null where {where}",
+        lambda table: condition(table) & table[column].isna(),
+        "ExpectColumnValuesToNotBeNull",
+        {"column": column},
+        where,
+    )
 
 
 def at_least(high: str, low: str, *, more: bool = False) -> Rule:
@@ -241,8 +251,9 @@ def _check_rules(table: Table, frame: pd.DataFrame, source: str) -> None:
         if broken.any():
             row = int(broken.argmax())
             key = {name: frame[name].iloc[row] for name in table.key}
-            found = ", ".join(f"{name} {getattr(value, 'item', lambda value=value: value)()!r}"
-                              for name, value in key.items())  # fmt: skip
+            found = ", ".join(
+                f"{name} {getattr(value, 'item', lambda value=value: value)()!r}" for name, value in key.items()
+            )
             raise UserError(f"{source}: table {table.name}, row {row} ({found}): breaks the rule that {rule.meaning}")
 
 

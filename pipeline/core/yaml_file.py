@@ -65,8 +65,10 @@ def _check_plain(document: Any, source: str) -> None:
         value, key, depth = waiting.pop()
         seen += 1
         if depth > DEEPEST or seen > MOST:
-            raise UserError(f"{source}: {key[:100]}: found too much within itself (an alias that leads in a circle?); "
-                            f"allowed: {DEEPEST} levels and {MOST} values")  # fmt: skip
+            raise UserError(
+                f"{source}: {key[:100]}: found too much within itself (an alias that leads in a circle?); "
+                f"allowed: {DEEPEST} levels and {MOST} values"
+            )
         if isinstance(value, dict):
             for name, inner in value.items():
                 if not isinstance(name, str):
@@ -75,5 +77,7 @@ def _check_plain(document: Any, source: str) -> None:
         elif isinstance(value, list):
             waiting += [(inner, f"{key}.{number}", depth + 1) for number, inner in enumerate(value)]
         elif value is not None and not isinstance(value, str | int | float):
-            raise UserError(f"{source}: {key[:100]}: found {value!s:.80}, which YAML takes for a "
-                            f"{type(value).__name__}; allowed: text in quotes, or a number")  # fmt: skip
+            raise UserError(
+                f"{source}: {key[:100]}: found {value!s:.80}, which YAML takes for a "
+                f"{type(value).__name__}; allowed: text in quotes, or a number"
+            )

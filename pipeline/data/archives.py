@@ -123,10 +123,11 @@ def _verified(root: Path, archive: Archive, alternative: str) -> Path:
         _check_sum(file, archive, "remove or replace it")
         return file
     download(
-        archive.url, file,
+        archive.url,
+        file,
         lambda draft: _check_sum(draft, archive, f"place the right one at {file}", shown=archive.url),
         f"allowed in {root}: the file {archive.name} from {archive.url}{alternative}",
-    )  # fmt: skip
+    )
     return file
 
 

@@ -54,8 +54,10 @@ def open_image(encoded: bytes, source: str) -> Image.Image:
         opened = Image.open(io.BytesIO(encoded), formats=FORMATS)
         short, long = sorted(opened.size)
         if long > LONGEST * short:  # before it is unpacked
-            raise UserError(f"{source}: found an image of {opened.width} by {opened.height} pixels; allowed: at most "
-                            f"{LONGEST} times as long as wide, so crop or remove it")  # fmt: skip
+            raise UserError(
+                f"{source}: found an image of {opened.width} by {opened.height} pixels; allowed: at most "
+                f"{LONGEST} times as long as wide, so crop or remove it"
+            )
         opened.load()
         image: Image.Image = ImageOps.exif_transpose(opened)
     except Exception as error:  # Pillow's readers trip over damage in their own ways: struct.error, KeyError, ...
@@ -91,9 +93,11 @@ def fit(
     short = round(size / crop_fraction)
     width, height = resized(image.size, short)
     if width * height > RESIZED_PIXELS:
-        raise UserError(f"{source}: found an image of {image.width} by {image.height} pixels, {width} by {height} once "
-                        f"its shorter side is {short}; allowed: at most {RESIZED_PIXELS:,} pixels then, so crop or "
-                        "remove it")  # fmt: skip
+        raise UserError(
+            f"{source}: found an image of {image.width} by {image.height} pixels, {width} by {height} once "
+            f"its shorter side is {short}; allowed: at most {RESIZED_PIXELS:,} pixels then, so crop or "
+            "remove it"
+        )
     if (width, height) != image.size:
         image = image.resize((width, height), resample)
     left, top = (round((side - size) / 2) for side in (width, height))  # halves to even
@@ -127,6 +131,8 @@ def decode_images(
         UserError: a file is no readable image, or one far too long.
     """
     resample = FILTERS[interpolation]
-    fitted = [np.asarray(fit(open_image(one, source).convert("RGB"), size, crop_fraction, resample, source))
-              for one in encoded]  # fmt: skip
+    fitted = [
+        np.asarray(fit(open_image(one, source).convert("RGB"), size, crop_fraction, resample, source))
+        for one in encoded
+    ]
     return np.stack(fitted) if fitted else np.zeros((0, size, size, 3), np.uint8)

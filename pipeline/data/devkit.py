@@ -37,8 +37,10 @@ def read_devkit(folder: Path) -> list[str]:
     for number, line in enumerate(read_file(truth).decode("utf-8", "replace").splitlines(), 1):
         text = line.strip()
         if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) in wnids):
-            raise UserError(f"{truth}: line {number}: found {line[:80]!r}; allowed: the number of a class in {META}, "
-                            f"{min(wnids)} to {max(wnids)}")  # fmt: skip
+            raise UserError(
+                f"{truth}: line {number}: found {line[:80]!r}; allowed: the number of a class in {META}, "
+                f"{min(wnids)} to {max(wnids)}"
+            )
         labels.append(wnids[int(text)])
     if not labels:
         raise UserError(f"{truth}: found no lines; allowed: one an image")
@@ -53,8 +55,10 @@ def _read_meta(file: Path) -> dict[int, str]:
         rows = zip(*(synsets[field] for field in FIELDS), strict=True)
         found = {int(number): str(wnid) for number, wnid, children in rows if int(children) == 0}
     except Exception as error:  # the parser trips over damage in its own ways: TypeError, struct.error, KeyError ...
-        raise UserError(f"{file}: not the kit's list of classes ({reason(error)}); allowed: a MATLAB file with "
-                        f"synsets of {', '.join(FIELDS)}") from None  # fmt: skip
+        raise UserError(
+            f"{file}: not the kit's list of classes ({reason(error)}); allowed: a MATLAB file with "
+            f"synsets of {', '.join(FIELDS)}"
+        ) from None
     if not found:
         raise UserError(f"{file}: found no classes; allowed: synsets without children")
     return found

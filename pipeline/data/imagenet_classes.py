@@ -51,16 +51,20 @@ def read_class_index(file: Path) -> dict[str, str]:
     except ValueError as error:  # of JSON and of UTF-8
         raise UserError(f"{file}: not valid JSON ({error})") from None
     if not isinstance(content, dict) or len(content) < 2:
-        raise UserError(f"{file}: found {len(content) if isinstance(content, dict) else 'no'} classes; "
-                        "allowed: a mapping of at least 2")  # fmt: skip
+        raise UserError(
+            f"{file}: found {len(content) if isinstance(content, dict) else 'no'} classes; "
+            "allowed: a mapping of at least 2"
+        )
     classes: dict[str, str] = {}
     for number in range(len(content)):
         match content.get(str(number)):
             case [str(wnid), str(name)] if WNID.fullmatch(wnid) and name:
                 pass
             case found:
-                raise UserError(f'{file}: "{number}": found {json.dumps(found)}; allowed: a pair such as '
-                                f'["n01440764", "tench"], for each of 0 to {len(content) - 1}')  # fmt: skip
+                raise UserError(
+                    f'{file}: "{number}": found {json.dumps(found)}; allowed: a pair such as '
+                    f'["n01440764", "tench"], for each of 0 to {len(content) - 1}'
+                )
         if wnid in classes:
             raise UserError(f'{file}: "{number}": found {wnid} a second time; allowed: each class once')
         classes[wnid] = name

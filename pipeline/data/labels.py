@@ -19,5 +19,7 @@ def check_labels(splits: pd.DataFrame, classes: int, source: str, model: str) ->
     beyond = splits[splits["label"] >= classes]
     if len(beyond):
         first = beyond.iloc[0]
-        raise UserError(f"{source}: image {first['image']} ({first['name']}): found the label {first['label']}; "
-                        f"allowed: 0 to {classes - 1}, the classes of {model}")  # fmt: skip
+        raise UserError(
+            f"{source}: image {first['image']} ({first['name']}): found the label {first['label']}; "
+            f"allowed: 0 to {classes - 1}, the classes of {model}"
+        )

@@ -91,8 +91,10 @@ def decode(
         gigabytes = len(wanted) * side * side * 3 / 1e9
         place = getattr(file, "name", None)
         where = Path(place).parent if isinstance(place, str) else f"{tempfile.gettempdir()} (TMPDIR)"
-        raise UserError(f"{where}: {len(wanted)} decoded images ({gigabytes:.1f} GB) could not be kept there "
-                        f"({error.strerror}); allowed: a disk with room") from None  # fmt: skip
+        raise UserError(
+            f"{where}: {len(wanted)} decoded images ({gigabytes:.1f} GB) could not be kept there "
+            f"({error.strerror}); allowed: a disk with room"
+        ) from None
     return Pictures(file, wanted, side, start)
 
 
@@ -123,8 +125,10 @@ def open_pictures(path: Path, images: Iterable[int], side: int, checksum: str) -
     expected = (len(wanted), side, side, 3)
     size = path.stat().st_size - file.tell()
     if shape != expected or fortran or kind != np.uint8 or size != int(np.prod(expected)):
-        raise UserError(f"{path}: found an array of {kind} of shape {shape} in {size} bytes; allowed: uint8 of shape "
-                        f"{expected}; {DAMAGED}")  # fmt: skip
+        raise UserError(
+            f"{path}: found an array of {kind} of shape {shape} in {size} bytes; allowed: uint8 of shape "
+            f"{expected}; {DAMAGED}"
+        )
     check_sha256(path, checksum)
     return Pictures(file, wanted, side, file.tell())
 

@@ -86,8 +86,10 @@ def _draw_images(splits: pd.DataFrame, settings: PlanSettings, seed: int, datase
     test = splits[splits["split"] == "test"]
     count = settings.explained(dataset)
     if count > len(test):
-        raise UserError(f"params.yaml: {settings.key(dataset)}: found {count}; allowed: at most {len(test)}, the test "
-                        f"images of {dataset}")  # fmt: skip
+        raise UserError(
+            f"params.yaml: {settings.key(dataset)}: found {count}; allowed: at most {len(test)}, the test "
+            f"images of {dataset}"
+        )
     first = _first(settings, test["name"], dataset)
     drawn = test["name"].map(lambda name: stream_seed(seed, "plan", dataset, "turn", name))
     shuffled = test.assign(drawn=drawn, first=test["name"].map(first).fillna(len(first))).sort_values(
@@ -114,10 +116,22 @@ def _first(settings: PlanSettings, names: pd.Series, dataset: str) -> dict[str, 
     return first
 
 
-def _row(image: int, kind: str, transform: str = IDENTITY, magnitude: float | None = None,
-         progress: int | None = None, layers: int | None = None) -> dict[str, object]:  # fmt: skip
-    return {"image": image, "kind": kind, "transform": transform, "magnitude": magnitude, "progress": progress,
-            "layers": layers}  # fmt: skip
+def _row(
+    image: int,
+    kind: str,
+    transform: str = IDENTITY,
+    magnitude: float | None = None,
+    progress: int | None = None,
+    layers: int | None = None,
+) -> dict[str, object]:
+    return {
+        "image": image,
+        "kind": kind,
+        "transform": transform,
+        "magnitude": magnitude,
+        "progress": progress,
+        "layers": layers,
+    }
 
 
 def _reference(image: int) -> dict[str, object]:

@@ -55,8 +55,14 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
         split = np.full(len(labels), "train", dtype=object)
         parts = (("test", settings.test), ("validation", settings.validation))
         for label in range(len(collection.class_names)):
-            _hold_out(split, np.flatnonzero(labels == label), parts, generator(seed, "splits", dataset, label),
-                      collection.class_names[label], dataset)  # fmt: skip
+            _hold_out(
+                split,
+                np.flatnonzero(labels == label),
+                parts,
+                generator(seed, "splits", dataset, label),
+                collection.class_names[label],
+                dataset,
+            )
     return pd.DataFrame(
         {
             "image": np.arange(len(labels), dtype=np.int64),
@@ -70,8 +76,10 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
 
 def _all_test(collection: Collection, settings: SplitSettings | None, dataset: str) -> npt.NDArray[Any]:
     if settings is not None:
-        raise UserError(f"params.yaml: datasets.{dataset}.split: found fractions; all images of this dataset test "
-                        "models that were trained elsewhere; allowed: no split")  # fmt: skip
+        raise UserError(
+            f"params.yaml: datasets.{dataset}.split: found fractions; all images of this dataset test "
+            "models that were trained elsewhere; allowed: no split"
+        )
     if not collection.only_tests:
         raise UserError(f"params.yaml: datasets.{dataset}.split: missing; it has no default")
     return np.array(collection.splits, dtype=object)
@@ -79,8 +87,10 @@ def _all_test(collection: Collection, settings: SplitSettings | None, dataset: s
 
 def _official(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> npt.NDArray[Any]:
     if collection.splits is None:
-        raise UserError(f"params.yaml: datasets.{dataset}.split.test: found 'official'; this dataset has no official "
-                        "split; allowed: a fraction")  # fmt: skip
+        raise UserError(
+            f"params.yaml: datasets.{dataset}.split.test: found 'official'; this dataset has no official "
+            "split; allowed: a fraction"
+        )
     split = np.array(collection.splits, dtype=object)
     if "validation" not in collection.splits:
         for label, name in enumerate(collection.class_names):
@@ -90,20 +100,28 @@ def _official(collection: Collection, settings: SplitSettings, seed: int, datase
     for label, name in enumerate(collection.class_names):
         for part in SPLIT_NAMES:
             if part not in split[collection.labels == label]:
-                raise UserError(f"dataset {dataset}: the official {part} split has no image of class {name!r}; "
-                                "allowed: at least one of every class")  # fmt: skip
+                raise UserError(
+                    f"dataset {dataset}: the official {part} split has no image of class {name!r}; "
+                    "allowed: at least one of every class"
+                )
     return split
 
 
 def _hold_out(
-    split: npt.NDArray[Any], members: npt.NDArray[np.int64], parts: tuple[tuple[str, float], ...],
-    rng: np.random.Generator, name: str, dataset: str,
-) -> None:  # fmt: skip
+    split: npt.NDArray[Any],
+    members: npt.NDArray[np.int64],
+    parts: tuple[tuple[str, float], ...],
+    rng: np.random.Generator,
+    name: str,
+    dataset: str,
+) -> None:
     """Draw some of a class's images for each of some splits, in place."""
     least = LEAST_IMAGES_PER_CLASS if len(parts) > 1 else 2
     if len(members) < least:
-        raise UserError(f"dataset {dataset}: class {name!r} has {len(members)} image(s); at least {least} are needed "
-                        f"to train and to hold some out ({', '.join(part for part, _ in parts)})")  # fmt: skip
+        raise UserError(
+            f"dataset {dataset}: class {name!r} has {len(members)} image(s); at least {least} are needed "
+            f"to train and to hold some out ({', '.join(part for part, _ in parts)})"
+        )
     members = rng.permutation(members)
     held_out = [max(1, round(fraction * len(members))) for _, fraction in parts]
     if sum(held_out) >= len(members):

@@ -214,8 +214,10 @@ def summarize(
     """
     of_row = scores["turn"].to_numpy()
     if of_row.max() >= images:
-        raise UserError(f"scores of {dataset}: found an image with turn {of_row.max()}; allowed: less than {images} "
-                        "(plan.images); `dvc repro` makes them again")  # fmt: skip
+        raise UserError(
+            f"scores of {dataset}: found an image with turn {of_row.max()}; allowed: less than {images} "
+            "(plan.images); `dvc repro` makes them again"
+        )
     weights = resample(images, settings, seed, dataset)
     perturbation = np.where(scores["kind"] == "transform", scores["transform"], scores["kind"]).astype(str)
     strata = np.unique(perturbation, return_inverse=True)[1]
@@ -243,8 +245,14 @@ def _line(means: dict[str, Mean], protocol: str, confidence: float) -> dict[str,
     for name in GROUPS:
         mean = means[name]
         low, high = interval(mean.replicates, mean.images, confidence)
-        line |= {name: mean.value, f"{name}_low": low, f"{name}_high": high, f"{name}_rows": mean.rows,
-                 f"{name}_images": mean.images, f"{name}_undefined": mean.undefined}  # fmt: skip
+        line |= {
+            name: mean.value,
+            f"{name}_low": low,
+            f"{name}_high": high,
+            f"{name}_rows": mean.rows,
+            f"{name}_images": mean.images,
+            f"{name}_undefined": mean.undefined,
+        }
     return line
 
 
@@ -261,6 +269,14 @@ def by_perturbation(scores: pd.DataFrame) -> list[dict[str, Any]]:
             chosen = values[(perturbation == name) & (outcome == ended)]
             defined = chosen[~np.isnan(chosen)]
             mean = math.fsum(defined) / len(defined) if len(defined) else None
-            lines.append({"similarity": similarity, "perturbation": name, "outcome": ended, "mean": mean,
-                          "rows": len(defined), "undefined": len(chosen) - len(defined)})  # fmt: skip
+            lines.append(
+                {
+                    "similarity": similarity,
+                    "perturbation": name,
+                    "outcome": ended,
+                    "mean": mean,
+                    "rows": len(defined),
+                    "undefined": len(chosen) - len(defined),
+                }
+            )
     return lines

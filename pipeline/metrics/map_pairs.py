@@ -57,12 +57,16 @@ def explained(rows: pd.DataFrame, index: pd.DataFrame, source: Path) -> pd.DataF
     turns = rows["turn"][rows["row"].isin(index["row"])]
     chosen = rows[rows["turn"] <= turns.max()].reset_index(drop=True)
     if not np.array_equal(chosen["row"], index["row"]):
-        raise UserError(f"{source}: found {len(index)} rows that are not the cell's {len(chosen)} of the images "
-                        f"first drawn; {DAMAGED}")  # fmt: skip
+        raise UserError(
+            f"{source}: found {len(index)} rows that are not the cell's {len(chosen)} of the images "
+            f"first drawn; {DAMAGED}"
+        )
     other = (index["target"] != chosen["prediction"]) | (index["state"] != chosen["state"])
     if other.any():
-        raise UserError(f"{source}, row {index['row'][other.idxmax()]}: the map explains another class or state "
-                        f"than was predicted; {DAMAGED}")  # fmt: skip
+        raise UserError(
+            f"{source}, row {index['row'][other.idxmax()]}: the map explains another class or state "
+            f"than was predicted; {DAMAGED}"
+        )
     return chosen
 
 

@@ -59,8 +59,10 @@ def own_classes(settings: NetworkSettings, where: str) -> int:
     """Return how many classes an architecture's own weights tell apart; timm not saying so is a `UserError`."""
     known: Any = timm.get_pretrained_cfg(settings.architecture)
     if not getattr(known, "num_classes", 0):
-        raise UserError(f"{where}: timm does not say how many classes {settings.architecture} has of its own, so it "
-                        "cannot be taken as it is; allowed: a recipe in training")  # fmt: skip
+        raise UserError(
+            f"{where}: timm does not say how many classes {settings.architecture} has of its own, so it "
+            "cannot be taken as it is; allowed: a recipe in training"
+        )
     return int(known.num_classes)
 
 
@@ -121,8 +123,10 @@ def _network(settings: NetworkSettings, described: Network) -> nn.Module:
         )
     except Exception as error:  # whatever the network and its libraries raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
-        raise UserError(f"params.yaml: models: arguments: found {settings.arguments}; timm's {settings.architecture} "
-                        f"does not take them ({reason})") from None  # fmt: skip
+        raise UserError(
+            f"params.yaml: models: arguments: found {settings.arguments}; timm's {settings.architecture} "
+            f"does not take them ({reason})"
+        ) from None
     if described.head:
         _with_head(network, described.head, described.classes)
     return network.eval()
@@ -166,9 +170,11 @@ def _try_out(settings: NetworkSettings, described: Network) -> nn.Module:
     found = cam_layer.run(network, described.image_size)
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != (1, described.classes):
         shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
-        raise UserError(f"params.yaml: models: arguments: found {settings.arguments}, with which timm's "
-                        f"{settings.architecture} gives {shape} for one picture; allowed: a number per class, "
-                        f"(1, {described.classes})")  # fmt: skip
+        raise UserError(
+            f"params.yaml: models: arguments: found {settings.arguments}, with which timm's "
+            f"{settings.architecture} gives {shape} for one picture; allowed: a number per class, "
+            f"(1, {described.classes})"
+        )
     cam_layer.find(network, settings.cam_layer, settings.cam_layout, described.image_size)
     return network
 

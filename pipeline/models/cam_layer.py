@@ -67,8 +67,10 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
     if path != AUTO:
         layer_at(network, path)
     elif not info or info["module"] not in dict(network.named_modules()):
-        raise UserError("params.yaml: models: cam_layer: found 'auto'; timm does not say where the last features of "
-                        "this architecture are; allowed here: a path")  # fmt: skip
+        raise UserError(
+            "params.yaml: models: cam_layer: found 'auto'; timm does not say where the last features of "
+            "this architecture are; allowed here: a path"
+        )
     chosen = info["module"] if path == AUTO else path
     shape = _output_shape(network, chosen, image_size)
     found = _layout(shape, info.get("num_chs")) if layout == AUTO else layout
@@ -79,11 +81,15 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
             shape = _output_shape(network, chosen, image_size)
             found = _layout(shape, info.get("num_chs")) if layout == AUTO else layout
     if found is None:
-        raise UserError(f"params.yaml: models: cam_layout: found 'auto'; timm does not say how the output of {chosen} "
-                        f"is laid out ({shape}); allowed here: a layer with another output, or its layout")  # fmt: skip
+        raise UserError(
+            f"params.yaml: models: cam_layout: found 'auto'; timm does not say how the output of {chosen} "
+            f"is laid out ({shape}); allowed here: a layer with another output, or its layout"
+        )
     if not _possible(found, shape):
-        raise UserError(f"params.yaml: models: cam_layout: found {found!r} for layer {chosen}, whose output has shape "
-                        f"{shape} for a square picture")  # fmt: skip
+        raise UserError(
+            f"params.yaml: models: cam_layout: found {found!r} for layer {chosen}, whose output has shape "
+            f"{shape} for a square picture"
+        )
     side = _side(shape, info.get("reduction"), image_size) if found == "tokens" else None
     return CamLayer(chosen, found, side)  # type: ignore[arg-type]
 
@@ -125,9 +131,11 @@ def run(network: nn.Module, image_size: int) -> Any:
         with torch.inference_mode():
             return network(torch.zeros(1, 3, image_size, image_size))
     except Exception as error:  # whatever the network and its libraries raise
-        raise UserError(f"params.yaml: models: the network does not run on a picture of {image_size} pixels a side "
-                        f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); allowed: other arguments, "
-                        "another architecture, or another image_size of the data set") from None  # fmt: skip
+        raise UserError(
+            f"params.yaml: models: the network does not run on a picture of {image_size} pixels a side "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); allowed: other arguments, "
+            "another architecture, or another image_size of the data set"
+        ) from None
 
 
 def _layout(shape: tuple[int, ...] | None, channels: int | None) -> Layout | None:
@@ -145,9 +153,11 @@ def _possible(layout: str, shape: tuple[int, ...] | None) -> bool:
     """Say whether an output may be laid out so: a square picture becomes a square grid."""
     if layout == "tokens":
         return shape is not None and len(shape) == 3
-    return shape is not None and len(shape) == 4 and (shape[1:3] if layout == "channels_last" else shape[2:]) in [
-        (side, side) for side in shape
-    ]  # fmt: skip
+    return (
+        shape is not None
+        and len(shape) == 4
+        and (shape[1:3] if layout == "channels_last" else shape[2:]) in [(side, side) for side in shape]
+    )
 
 
 def _last_block(network: nn.Module, path: str) -> str:

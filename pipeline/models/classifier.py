@@ -133,11 +133,15 @@ def classifier_path(network: nn.Module) -> str:
     """Return where the one classifier is; it is a linear layer, or our own layers in its place."""
     paths = classifier_paths(network)
     if len(paths) != 1:
-        raise UserError(f"params.yaml: training: head, backbone: timm knows {len(paths)} classifiers of this "
-                        "architecture, not one, so it can only be trained as a whole and without hidden layers; "
-                        "allowed: head: [] and backbone: trained")  # fmt: skip
+        raise UserError(
+            f"params.yaml: training: head, backbone: timm knows {len(paths)} classifiers of this "
+            "architecture, not one, so it can only be trained as a whole and without hidden layers; "
+            "allowed: head: [] and backbone: trained"
+        )
     layer = cam_layer.layer_at(network, paths[0])
     if not isinstance(layer, nn.Linear | nn.Sequential):
-        raise UserError("params.yaml: training: head, backbone: this architecture's classifier is no linear layer but "
-                        f"{type(layer).__name__}; allowed: head: [] and backbone: trained")  # fmt: skip
+        raise UserError(
+            "params.yaml: training: head, backbone: this architecture's classifier is no linear layer but "
+            f"{type(layer).__name__}; allowed: head: [] and backbone: trained"
+        )
     return paths[0]

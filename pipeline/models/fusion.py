@@ -101,9 +101,14 @@ def fold(model: Classifier, pairs: Pairs) -> None:
             return None if value is None else value.detach().double()
 
         weight, bias = fuse_conv_bn_weights(
-            exact(convolution.weight), exact(convolution.bias), exact(norm.running_mean), exact(norm.running_var),
-            norm.eps, exact(norm.weight), exact(norm.bias),
-        )  # fmt: skip
+            exact(convolution.weight),
+            exact(convolution.bias),
+            exact(norm.running_mean),
+            exact(norm.running_var),
+            norm.eps,
+            exact(norm.weight),
+            exact(norm.bias),
+        )
         kind = convolution.weight.dtype
         convolution.weight = nn.Parameter(weight.to(kind), requires_grad=False)
         convolution.bias = nn.Parameter(bias.to(kind), requires_grad=False)

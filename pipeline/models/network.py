@@ -20,12 +20,22 @@ NETWORK = "network.json"
 
 
 OURS = {
-    "pretrained": "weights", "checkpoint_path": "weights", "pretrained_cfg": "weights",
-    "pretrained_cfg_overlay": "weights", "pretrained_strict": "weights", "pretrained_custom_load": "weights",
-    "pretrained_filter_fn": "weights", "cache_dir": "weights", "num_classes": "the data set",
-    "in_chans": "the pictures", "img_size": "image_size of the data set", "features_only": "cam_layer",
-    "out_indices": "cam_layer", "device": "COSE_DEVICE", "dtype": "precision",
-}  # fmt: skip
+    "pretrained": "weights",
+    "checkpoint_path": "weights",
+    "pretrained_cfg": "weights",
+    "pretrained_cfg_overlay": "weights",
+    "pretrained_strict": "weights",
+    "pretrained_custom_load": "weights",
+    "pretrained_filter_fn": "weights",
+    "cache_dir": "weights",
+    "num_classes": "the data set",
+    "in_chans": "the pictures",
+    "img_size": "image_size of the data set",
+    "features_only": "cam_layer",
+    "out_indices": "cam_layer",
+    "device": "COSE_DEVICE",
+    "dtype": "precision",
+}
 """Arguments of timm's constructors that other settings stand for."""
 LARGEST = 10_000
 """Number that a constructor may be given, of blocks or channels; building more would fill the memory."""

@@ -23,9 +23,16 @@ from pipeline.models.weights import load_own, load_pretrained, load_whole
 
 
 def obtain_states(
-    folder: Path, network: Network, model: str, dataset: str, settings: ModelSettings, recipe: TrainingSettings,
-    percents: tuple[int, ...], parts: dict[str, Split], seed: int,
-) -> tuple[Classifier, pd.DataFrame]:  # fmt: skip
+    folder: Path,
+    network: Network,
+    model: str,
+    dataset: str,
+    settings: ModelSettings,
+    recipe: TrainingSettings,
+    percents: tuple[int, ...],
+    parts: dict[str, Split],
+    seed: int,
+) -> tuple[Classifier, pd.DataFrame]:
     """Write the weights of every state, and what is said about them, into a folder.
 
     Args:

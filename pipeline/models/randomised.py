@@ -28,8 +28,10 @@ def stages(network: nn.Module, architecture: str) -> list[list[str]]:
     info = getattr(network, "feature_info", None) or []
     ends = {one["module"] for one in info if isinstance(one, dict) and "module" in one}
     if not ends or not ends <= {name for name, _ in network.named_modules()}:
-        raise UserError(f"params.yaml: plan.layers: timm does not say what the stages of {architecture} are, so they "
-                        "cannot be randomised one by one; allowed with training: none: 0")  # fmt: skip
+        raise UserError(
+            f"params.yaml: plan.layers: timm does not say what the stages of {architecture} are, so they "
+            "cannot be randomised one by one; allowed with training: none: 0"
+        )
     number, inside = 0, ""
     stage_of: dict[str, int] = {}
     for name, _ in network.named_modules():  # in the order in which they were added, which is that of their use
@@ -58,6 +60,8 @@ def randomised(network: nn.Module, count: int, architecture: str) -> list[set[st
     of_stage = stages(network, architecture) if count else []
     most = max(0, len(of_stage) - 1)
     if count > most:
-        raise UserError(f"params.yaml: plan.layers: found {count}; allowed: at most {most}, the stages of "
-                        f"{architecture} but the first")  # fmt: skip
+        raise UserError(
+            f"params.yaml: plan.layers: found {count}; allowed: at most {most}, the stages of "
+            f"{architecture} but the first"
+        )
     return [{name for stage in of_stage[-depth:] for name in stage} for depth in range(1, count + 1)]

@@ -78,8 +78,10 @@ class Ready:
         found = exact or [label for label, name in self.class_names.items() if wanted in name.casefold()]
         if len(found) != 1:
             named = ", ".join(f"{label} {self.class_names[label]}" for label in found[:8]) or "none"
-            raise UserError(f"class: found {given!r}, which is in the names of {len(found)} classes ({named}); "
-                            f"allowed: a number from 0 to {self.network.classes - 1}, or the name of one")  # fmt: skip
+            raise UserError(
+                f"class: found {given!r}, which is in the names of {len(found)} classes ({named}); "
+                f"allowed: a number from 0 to {self.network.classes - 1}, or the name of one"
+            )
         return found[0]
 
 

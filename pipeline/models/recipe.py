@@ -163,12 +163,16 @@ def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettin
     if written == AS_IT_IS:
         for key in ("recipes", "checkpoints"):
             if dataset in getattr(model, key):
-                raise UserError(f"{params.PARAMS}: models.{name}.{key}.{dataset}: found an entry; allowed: no entry, "
-                                f"because training.{dataset} is none")  # fmt: skip
+                raise UserError(
+                    f"{params.PARAMS}: models.{name}.{key}.{dataset}: found an entry; allowed: no entry, "
+                    f"because training.{dataset} is none"
+                )
         return None
     if "head" in own:
-        raise UserError(f"{params.PARAMS}: {where}.head: found {own['head']!r}; allowed: in training.{dataset} alone, "
-                        "for all models")  # fmt: skip
+        raise UserError(
+            f"{params.PARAMS}: {where}.head: found {own['head']!r}; allowed: in training.{dataset} alone, "
+            "for all models"
+        )
     return params.check(where, TrainingSettings, written.model_dump() | own) if own else written
 
 

@@ -16,8 +16,10 @@ def check_checkpoints(percents: tuple[int, ...], epochs: int, key: str) -> None:
     """Raise a `UserError` where a checkpoint is not the end of an epoch, so that they would be unevenly spaced."""
     step = math.lcm(*(100 // math.gcd(100, percent) for percent in percents))
     if epochs % step:
-        raise UserError(f"{params.PARAMS}: {key}: found {epochs}; allowed: multiples of {step}, so that each of "
-                        f"plan.checkpoints {list(percents)} is the end of an epoch")  # fmt: skip
+        raise UserError(
+            f"{params.PARAMS}: {key}: found {epochs}; allowed: multiples of {step}, so that each of "
+            f"plan.checkpoints {list(percents)} is the end of an epoch"
+        )
 
 
 def check_own(states: dict[str, FileWeights], percents: tuple[int, ...], epochs: int, where: str) -> None:
@@ -38,5 +40,7 @@ def check_own(states: dict[str, FileWeights], percents: tuple[int, ...], epochs:
         if weights.sha256 is None:
             file = Path(weights.file)
             now = f" (now {sha256(file)})" if file.is_file() else ""
-            raise UserError(f"{where}.{state}.sha256: found null; allowed: the checksum, by which a change of the file "
-                            f"is noticed{now}")  # fmt: skip
+            raise UserError(
+                f"{where}.{state}.sha256: found null; allowed: the checksum, by which a change of the file "
+                f"is noticed{now}"
+            )

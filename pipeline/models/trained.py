@@ -77,8 +77,9 @@ def load_state(model: Classifier, path: Path, checksums: Mapping[str, str] | Non
             raise UserError(f"{path}: the checkpoint does not fit the model: {name} is only in the {where}")
         if own[name].shape != state[name].shape:
             found, allowed = tuple(state[name].shape), tuple(own[name].shape)
-            raise UserError(f"{path}: the checkpoint does not fit the model: {name} has shape {found}; "
-                            f"allowed: {allowed}")  # fmt: skip
+            raise UserError(
+                f"{path}: the checkpoint does not fit the model: {name} has shape {found}; allowed: {allowed}"
+            )
     model.network.load_state_dict(state)
     model.cache.clear()
 

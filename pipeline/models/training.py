@@ -72,14 +72,20 @@ def _within_memory(learner: Learner, inputs: Pixels | torch.Tensor, labels: Labe
         if not out_of_memory(error):
             raise
     # A smaller batch would be another training, so it is the user's to choose.
-    raise UserError(f"training: memory ran out on {learner.model.mean.device} for a batch of {len(labels)} images; "
-                    "allowed: a smaller batch_size, precision bfloat16, or a larger device")  # fmt: skip
+    raise UserError(
+        f"training: memory ran out on {learner.model.mean.device} for a batch of {len(labels)} images; "
+        "allowed: a smaller batch_size, precision bfloat16, or a larger device"
+    )
 
 
 def train(
-    model: Classifier, training: Split, validation: Split, settings: TrainingSettings, seed: int,
+    model: Classifier,
+    training: Split,
+    validation: Split,
+    settings: TrainingSettings,
+    seed: int,
     after_epoch: Callable[[int], None],
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Train a model in place.
 
     The learning rate falls when the validation loss stops falling; the test split plays no part.

@@ -48,9 +48,10 @@ def read(path: Path, shown: str = "") -> Any:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         held = foreign_global(path) or (named[1] if named else None)
         if held is not None:
-            raise UserError(f"{called}: found an object of type {held}, which is not read because it might run code; "
-                            "allowed: a file of tensors (torch.save(model.state_dict(), ...) or safetensors)"
-                            ) from None  # fmt: skip
+            raise UserError(
+                f"{called}: found an object of type {held}, which is not read because it might run code; "
+                "allowed: a file of tensors (torch.save(model.state_dict(), ...) or safetensors)"
+            ) from None
         raise _unreadable(called, "no safetensors, and nothing that torch.save writes of tensors alone") from None
     except EOFError:
         raise _unreadable(called, "it ends too early") from None

@@ -158,8 +158,10 @@ def check_sum(path: Path, allowed: str | None, where: str, shown: str = "") -> s
     """Return a file's SHA-256; one that does not begin as it should is a `UserError`."""
     found = sha256(path)
     if allowed is not None and not found.startswith(allowed):
-        raise UserError(f"{shown or path}: found SHA-256 {found} ({path.stat().st_size} bytes); allowed: {allowed} "
-                        f"({where}); the file is cut short or another one: replace or remove it")  # fmt: skip
+        raise UserError(
+            f"{shown or path}: found SHA-256 {found} ({path.stat().st_size} bytes); allowed: {allowed} "
+            f"({where}); the file is cut short or another one: replace or remove it"
+        )
     return found
 
 

@@ -62,8 +62,10 @@ def read_candidate(written: str) -> Candidate:
     """
     found = WRITTEN.fullmatch(written)
     if found is None:
-        raise UserError(f"methods: found {written!r}; allowed: method, method@layer, method:key=value,key=value, or "
-                        "method@layer:key=value")  # fmt: skip
+        raise UserError(
+            f"methods: found {written!r}; allowed: method, method@layer, method:key=value,key=value, or "
+            "method@layer:key=value"
+        )
     name, layer, changes = found["method"], found["layer"], found["settings"]
     if name not in METHODS:
         raise unknown_name("methods", "method", name, METHODS)

@@ -36,10 +36,12 @@ def choice_sheet(choice: Choice, metric: str, model: str, line: str, class_name:
     )
     names = [_places(at, len(row), len(shown)) for at, row in enumerate(rows)]
     return Sheet(
-        f"{choice.name}, {model}: ranked by {metric}", text, [""] * COLUMNS,
+        f"{choice.name}, {model}: ranked by {metric}",
+        text,
+        [""] * COLUMNS,
         [Line(name, row) for name, row in zip(names, rows, strict=True)],
         scales([one.candidate.method.values for one in shown]),
-    )  # fmt: skip
+    )
 
 
 def _places(row: int, length: int, count: int) -> str:

@@ -126,9 +126,14 @@ def _explained(ready: Ready, one: Candidate, images: torch.Tensor, target: int, 
 
 
 def measure(
-    model: Classifier, images: torch.Tensor, target: int, maps: Sequence[Map], metric: Metric, settings: Settings,
+    model: Classifier,
+    images: torch.Tensor,
+    target: int,
+    maps: Sequence[Map],
+    metric: Metric,
+    settings: Settings,
     seed: int,
-) -> list[float]:  # fmt: skip
+) -> list[float]:
     """Return what a metric says of maps of one picture, NaN where it is undefined.
 
     All maps are measured in one batch, with the same noise for each, so that what is random does not put them in order.
@@ -143,8 +148,13 @@ def measure(
         seed: what the metric draws comes from it.
     """
     count = len(maps)
-    batch = Batch(model, images.expand(count, -1, -1, -1), torch.full((count,), target, device=images.device),
-                  np.stack(maps), [seed] * count)  # fmt: skip
+    batch = Batch(
+        model,
+        images.expand(count, -1, -1, -1),
+        torch.full((count,), target, device=images.device),
+        np.stack(maps),
+        [seed] * count,
+    )
     answers: list[Answer] = [probe.ask(batch).cpu().numpy() for probe in metric.probes(settings)]
     if metric.limits is not None:
         alone = Batch(model, images, torch.tensor([target], device=images.device), None, [seed])
@@ -179,13 +189,20 @@ def lines(choices: Sequence[Choice]) -> pd.DataFrame:
     """Return every candidate on every picture: picture, class, rank, candidate, control, value, reason, seconds."""
     return pd.DataFrame(
         [
-            {"image": choice.name, "class": choice.target, "rank": rank if one.value is not None else None,
-             "candidate": one.candidate.name, "control": one.candidate.control, "value": one.value,
-             "undefined": one.reason, "seconds": round(one.seconds, 3)}
+            {
+                "image": choice.name,
+                "class": choice.target,
+                "rank": rank if one.value is not None else None,
+                "candidate": one.candidate.name,
+                "control": one.candidate.control,
+                "value": one.value,
+                "undefined": one.reason,
+                "seconds": round(one.seconds, 3),
+            }
             for choice in choices
             for rank, one in enumerate(choice.measured, start=1)
         ]
-    ).astype({"rank": "Int64"})  # fmt: skip
+    ).astype({"rank": "Int64"})
 
 
 def over_pictures(table: pd.DataFrame) -> pd.DataFrame:
@@ -199,7 +216,9 @@ def over_pictures(table: pd.DataFrame) -> pd.DataFrame:
     """
     groups = table.groupby(["candidate", "control"], sort=False)
     found = groups.agg(
-        pictures=("value", "count"), mean_rank=("rank", "mean"), first=("rank", lambda ranks: int((ranks == 1).sum())),
+        pictures=("value", "count"),
+        mean_rank=("rank", "mean"),
+        first=("rank", lambda ranks: int((ranks == 1).sum())),
         mean_value=("value", "mean"),
-    )  # fmt: skip
+    )
     return found.reset_index().sort_values("mean_rank", kind="stable", na_position="last", ignore_index=True)

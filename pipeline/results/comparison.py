@@ -113,7 +113,15 @@ def average_cose(ours: pd.DataFrame) -> pd.DataFrame:
                 if (line.method, line.similarity) == (theirs.method, similarity) and (line.dataset, line.model) in cells
             ]
             mean, known = (sum(found) / len(found) if found else None), getattr(theirs, similarity)
-            lines.append({"method": theirs.method, "similarity": similarity, "ours": mean, "cells": len(found),
-                          "published": known, "difference": None if mean is None else mean - known})  # fmt: skip
+            lines.append(
+                {
+                    "method": theirs.method,
+                    "similarity": similarity,
+                    "ours": mean,
+                    "cells": len(found),
+                    "published": known,
+                    "difference": None if mean is None else mean - known,
+                }
+            )
     numbers = ["ours", "published", "difference"]
     return pd.DataFrame(lines).astype(dict.fromkeys(numbers, "Float64")).round(dict.fromkeys(numbers, 2))

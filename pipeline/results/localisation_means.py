@@ -134,8 +134,16 @@ def summarize(measured: pd.DataFrame, metrics: Sequence[str], resamples: Resampl
         ones = np.ones((1, resamples.weights.shape[1]))
         number = float(over_images(name, rows, ones)[0])
         between = resamples.interval(over_images(name, rows, resamples.weights), images - undefined)
-        lines.append({"metric": name, "mean": None if np.isnan(number) else number, **between,
-                      "images": images - undefined, "undefined": undefined, "missing": None})  # fmt: skip
+        lines.append(
+            {
+                "metric": name,
+                "mean": None if np.isnan(number) else number,
+                **between,
+                "images": images - undefined,
+                "undefined": undefined,
+                "missing": None,
+            }
+        )
     return lines
 
 

@@ -77,8 +77,10 @@ class Resamples:
         """
         images = self.weights.shape[1]
         if len(turns) and turns.max() >= images:
-            raise UserError(f"{what} of {self.dataset}: found an image with turn {turns.max()}; allowed: less than "
-                            f"{images} (plan.images); `dvc repro` makes it again")  # fmt: skip
+            raise UserError(
+                f"{what} of {self.dataset}: found an image with turn {turns.max()}; allowed: less than "
+                f"{images} (plan.images); `dvc repro` makes it again"
+            )
 
     def interval(self, replicates: Floats, images: int) -> dict[str, float | None]:
         """Return the columns ``low`` and ``high`` of a number that so many images carry."""

@@ -85,12 +85,16 @@ def compare_study(study: Study, ours: pd.DataFrame, why_missing: Callable[[Numbe
         values = {
             name: scale * here[column] if is_here and not pd.isna(here[column]) else None
             for name, column in (("ours", "mean"), ("low", "low"), ("high", "high"))
-        }  # fmt: skip
-        lines.append({
-            **dict(zip(study.keys, key, strict=True)), **values, "published": line["published"],
-            "difference": values["ours"] - line["published"] if values["ours"] is not None else None,
-            "note": BOX_NOTE if "part" in study.keys and line.get("part") != "map" else NOTES.get(line["metric"]),
-            "missing": None if is_here else why_missing((DATASET, line["model"], line["method"])),
-        })  # fmt: skip
+        }
+        lines.append(
+            {
+                **dict(zip(study.keys, key, strict=True)),
+                **values,
+                "published": line["published"],
+                "difference": values["ours"] - line["published"] if values["ours"] is not None else None,
+                "note": BOX_NOTE if "part" in study.keys and line.get("part") != "map" else NOTES.get(line["metric"]),
+                "missing": None if is_here else why_missing((DATASET, line["model"], line["method"])),
+            }
+        )
     numbers = ["ours", "low", "high", "published", "difference"]
     return pd.DataFrame(lines).astype(dict.fromkeys(numbers, "Float64")).round(dict.fromkeys(numbers, 2))

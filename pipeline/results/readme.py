@@ -99,8 +99,10 @@ def with_table(text: str, new: str, source: str) -> str:
     """
     lines = text.splitlines()
     if lines.count(BEGIN) != 1 or lines.count(END) != 1 or lines.index(BEGIN) > lines.index(END):
-        raise UserError(f"{source}: found {lines.count(BEGIN)} lines {BEGIN} and {lines.count(END)} lines {END}; "
-                        "allowed: one of each, in this order")  # fmt: skip
+        raise UserError(
+            f"{source}: found {lines.count(BEGIN)} lines {BEGIN} and {lines.count(END)} lines {END}; "
+            "allowed: one of each, in this order"
+        )
     before, after = lines[: lines.index(BEGIN) + 1], lines[lines.index(END) :]
     return "\n".join([*before, "", new, "", *after]) + "\n"
 
@@ -123,9 +125,12 @@ def photographs(cell: CellMaps, methods: Sequence[MethodMaps]) -> Sheet:
     first = sorted(explained, key=lambda method: method.name not in UNLIKE)[:METHODS_SHOWN]
     side = panel_side(len(references))
     return Sheet(
-        f"{cell.name}: maps of photographs", f"What methods mark for the predicted class. {CAPTIONS}",
+        f"{cell.name}: maps of photographs",
+        f"What methods mark for the predicted class. {CAPTIONS}",
         [cell.class_name(label) for label in references["label"]],
-        [picture_line(cell, references, side),
-         *(method_line(cell, method, references["row"], side) for method in methods if method in first)],
+        [
+            picture_line(cell, references, side),
+            *(method_line(cell, method, references["row"], side) for method in methods if method in first),
+        ],
         scales([method.kind for method in first]),
-    )  # fmt: skip
+    )

@@ -131,13 +131,27 @@ class _Drawing:
         place[grown(inside, SCALE) & ~inside] = 0
         place[grown(~inside, SCALE) & inside] = 255
 
-    def words(self, x: float, y: float, words: str, size: float, colour: str = INK, side: str = "left",
-              weight: Weight = "normal") -> None:  # fmt: skip
+    def words(
+        self,
+        x: float,
+        y: float,
+        words: str,
+        size: float,
+        colour: str = INK,
+        side: str = "left",
+        weight: Weight = "normal",
+    ) -> None:
         """Write one line whose top is at y; letters stand on the same height in it whatever they are."""
         self.figure.text(
-            x / self.width, 1 - (y + 0.78 * LINE) / self.height, words, fontproperties=font(SCALE * size, weight),
-            color=colour, ha=side, va="baseline", parse_math=False,
-        )  # fmt: skip
+            x / self.width,
+            1 - (y + 0.78 * LINE) / self.height,
+            words,
+            fontproperties=font(SCALE * size, weight),
+            color=colour,
+            ha=side,
+            va="baseline",
+            parse_math=False,
+        )
 
     def finished(self) -> Pixels:
         """Return the sheet, uint8 (H, W, 3): dark words on white paper, and where it is not white, the pictures."""
@@ -187,8 +201,14 @@ def _draw_line(drawing: _Drawing, line: Line, y: int, side: int, columns: int) -
     first = y + (tall - LINE * (len(name) + len(note))) / 2
     for at, words in enumerate([*name, *note]):
         bold = at < len(name)
-        drawing.words(MARGIN, first + at * LINE, words, WORDS if bold else SMALL, INK if bold else PALE,
-                      weight="bold" if bold else "normal")  # fmt: skip
+        drawing.words(
+            MARGIN,
+            first + at * LINE,
+            words,
+            WORDS if bold else SMALL,
+            INK if bold else PALE,
+            weight="bold" if bold else "normal",
+        )
     x = MARGIN + NAMES
     if line.empty is not None:
         wide = columns * (side + GAP) - GAP

@@ -179,15 +179,19 @@ def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str
         for dataset, batches in sizes.items():
             if len(batches) > 1 and stage != "train":
                 counts = ", ".join(map(str, sorted(batches)))
-                notes.append(f"note: {computed} of {dataset} were computed with different images per evaluation: "
-                             f"{counts}")  # fmt: skip
+                notes.append(
+                    f"note: {computed} of {dataset} were computed with different images per evaluation: {counts}"
+                )
     return notes
 
 
 def absent(cells: Iterable[str], methods: Sequence[str]) -> list[str]:
     """Say in a line which scores of the grid are not there: what depends on a stage that failed is not computed."""
-    left = [f"score@{name}-{method}" for name, method in product(cells, methods)
-            if why_nothing(scores_folder(name, method)) == NOT_COMPUTED]  # fmt: skip
+    left = [
+        f"score@{name}-{method}"
+        for name, method in product(cells, methods)
+        if why_nothing(scores_folder(name, method)) == NOT_COMPUTED
+    ]
     if not left:
         return []
     shown = ", ".join(left[:6]) + (f" and {len(left) - 6} more" if len(left) > 6 else "")

@@ -105,8 +105,7 @@ class MapsWriter:
         stored = encode(maps, self._type.name)
         if self._shape is None:
             self._shape = stored.shape[1:]
-            header = {"descr": self._type.str, "fortran_order": False,
-                      "shape": (len(self._missing), *self._shape)}  # fmt: skip
+            header = {"descr": self._type.str, "fortran_order": False, "shape": (len(self._missing), *self._shape)}
             np.lib.format.write_array_header_1_0(self._file, header)  # type: ignore[no-untyped-call]
             self._start = self._file.tell()
             self._reserve(self._start + len(self._missing) * stored[0].nbytes)
@@ -137,9 +136,11 @@ class MapsWriter:
             if error.errno not in FULL:
                 return  # a file system that cannot claim place finds out when it is written to
             free = shutil.disk_usage(Path(self._file.name).parent).free
-            raise UserError(f"{self._file.name}: {len(self._missing)} maps take {size / 1e9:.3g} GB, and "
-                            f"{free / 1e9:.3g} GB are free ({error.strerror}); allowed: a disk with "
-                            "room") from None  # fmt: skip
+            raise UserError(
+                f"{self._file.name}: {len(self._missing)} maps take {size / 1e9:.3g} GB, and "
+                f"{free / 1e9:.3g} GB are free ({error.strerror}); allowed: a disk with "
+                "room"
+            ) from None
 
     def __enter__(self) -> MapsWriter:
         return self
@@ -179,11 +180,15 @@ class Maps(Sequence[npt.NDArray[Any]]):
             reason = " ".join(str(error).split())
             raise UserError(f"{path}: not a readable array of maps ({reason}); {DAMAGED}") from None
         if len(shape) != 3 or shape[0] != len(index) or fortran or not all(0 < length <= side for length in shape[1:]):
-            raise UserError(f"{path}: found an array of shape {shape}; allowed: ({len(index)}, height, width), with at "
-                            f"most {side} pixels a side; {DAMAGED}")  # fmt: skip
+            raise UserError(
+                f"{path}: found an array of shape {shape}; allowed: ({len(index)}, height, width), with at "
+                f"most {side} pixels a side; {DAMAGED}"
+            )
         if self.dtype.name not in STORED_AS[values] or self.dtype != self.dtype.newbyteorder("<"):
-            raise UserError(f"{path}: found maps of type {self.dtype.str}; allowed for {values} values: "
-                            f"{', '.join(STORED_AS[values])}, little endian; {DAMAGED}")  # fmt: skip
+            raise UserError(
+                f"{path}: found maps of type {self.dtype.str}; allowed for {values} values: "
+                f"{', '.join(STORED_AS[values])}, little endian; {DAMAGED}"
+            )
         self.shape: tuple[int, int, int] = shape
         self._start = self._file.tell()
         self._bytes = shape[1] * shape[2] * self.dtype.itemsize
@@ -195,8 +200,10 @@ class Maps(Sequence[npt.NDArray[Any]]):
         columns = (index[name].tolist() for name in ("row", "minimum", "maximum", "flat", "digest"))
         for row, least, greatest, flat, known in zip(*columns, strict=True):
             if known[8:] != _description(self.dtype, shape[1:], least, greatest) or flat != (least == greatest):
-                raise UserError(f"{path}: the map of row {row} is of another type or size, or has other values, than "
-                                f"its index says; {DAMAGED}")  # fmt: skip
+                raise UserError(
+                    f"{path}: the map of row {row} is of another type or size, or has other values, than "
+                    f"its index says; {DAMAGED}"
+                )
 
     def __len__(self) -> int:
         return self.shape[0]

@@ -83,8 +83,10 @@ class Method:
     def __post_init__(self) -> None:
         """Refuse a type that would cut off values."""
         if self.stored_as not in STORED_AS[self.values]:
-            raise ValueError(f"found maps of {self.values} values stored as {self.stored_as}; allowed: "
-                             f"{', '.join(STORED_AS[self.values])}")  # fmt: skip
+            raise ValueError(
+                f"found maps of {self.values} values stored as {self.stored_as}; allowed: "
+                f"{', '.join(STORED_AS[self.values])}"
+            )
 
     @property
     def stored_as(self) -> StorageType:

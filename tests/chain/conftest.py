@@ -29,9 +29,14 @@ PLAN = PlanSettings(images=6, magnitudes=2, transforms=tuple(TRANSFORMS), checkp
 def splits() -> pd.DataFrame:
     labels = np.arange(40) % CLASSES
     return pd.DataFrame(
-        {"image": np.arange(40), "name": [str(i) for i in range(40)], "label": labels,
-         "class_name": [str(label) for label in labels], "split": (["train"] * 3 + ["test"] * 2) * 8}
-    )  # fmt: skip
+        {
+            "image": np.arange(40),
+            "name": [str(i) for i in range(40)],
+            "label": labels,
+            "class_name": [str(label) for label in labels],
+            "split": (["train"] * 3 + ["test"] * 2) * 8,
+        }
+    )
 
 
 @pytest.fixture(scope="module")
@@ -63,8 +68,13 @@ def states_in(weights: Path) -> States:
     return States(small_convnet(), weights, SIDE)
 
 
-def predicted(plan: pd.DataFrame, splits: pd.DataFrame, pictures: dict[int, np.ndarray], weights: Path,
-              checkpoints: dict[int, str] = CHECKPOINTS) -> pd.DataFrame:  # fmt: skip
+def predicted(
+    plan: pd.DataFrame,
+    splits: pd.DataFrame,
+    pictures: dict[int, np.ndarray],
+    weights: Path,
+    checkpoints: dict[int, str] = CHECKPOINTS,
+) -> pd.DataFrame:
     return predict(
         states_in(weights), rows_of(plan, splits.set_index("image")["label"], {"checkpoint": checkpoints}), pictures
     )
@@ -82,7 +92,14 @@ def explained(name: str, states: States, rows: pd.DataFrame, pictures: Any, path
         return method.explain(model, images, targets, settings, seeds)
 
     explain_rows(
-        states, rows, pictures, explain, values=method.values, storage=method.stored_as,
-        at_once=method.cost(settings).at_once, seed=0, maps_path=path,
-    )  # fmt: skip
+        states,
+        rows,
+        pictures,
+        explain,
+        values=method.values,
+        storage=method.stored_as,
+        at_once=method.cost(settings).at_once,
+        seed=0,
+        maps_path=path,
+    )
     return np.load(path)

@@ -38,9 +38,16 @@ CELL = "pictures-resnet_mini"
 def test_a_score_runs_what_it_needs_and_no_more(world: World) -> None:
     ran = world.repro(f"score@{CELL}-grad_cam")
     assert sorted(ran) == sorted(
-        ["fingerprint", "check_params", "prepare@pictures", f"train@{CELL}", f"predict@{CELL}",
-         f"explain@{CELL}-grad_cam", f"score@{CELL}-grad_cam"]
-    )  # fmt: skip
+        [
+            "fingerprint",
+            "check_params",
+            "prepare@pictures",
+            f"train@{CELL}",
+            f"predict@{CELL}",
+            f"explain@{CELL}-grad_cam",
+            f"score@{CELL}-grad_cam",
+        ]
+    )
 
 
 def test_what_is_missing_stops_its_own_cells_alone(world: World) -> None:

@@ -38,12 +38,17 @@ from tests.settings import SMALL
 
 
 def run_chain(
-    method: Callable[..., torch.Tensor], rows: pd.DataFrame, pictures: dict[int, np.ndarray], weights: Path,
-    folder: Path, values: Any = "unit",
-) -> pd.DataFrame:  # fmt: skip
+    method: Callable[..., torch.Tensor],
+    rows: pd.DataFrame,
+    pictures: dict[int, np.ndarray],
+    weights: Path,
+    folder: Path,
+    values: Any = "unit",
+) -> pd.DataFrame:
     path = folder / "maps.npy"
-    index = explain_rows(states_in(weights), rows, pictures, method, values=values, storage="float16", at_once=1,
-                         seed=0, maps_path=path)  # fmt: skip
+    index = explain_rows(
+        states_in(weights), rows, pictures, method, values=values, storage="float16", at_once=1, seed=0, maps_path=path
+    )
     check(INDEX, index, "test")
     settings = SimilaritySettings(window=5, validity="whole")
     scores = score_rows(rows_explained(rows, index, path), Maps(path, index, values, SIDE), values, SIDE, settings)

@@ -87,9 +87,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     params["datasets"]["pictures"]["boxes"] = str(pictures)
     # A data set in archives, whose models start from others' weights and train a head alone, reads more.
     params["datasets"]["cifar10"] = {
-        "loader": "cifar10", "source": "requirements.lock", "folder": "published", "image_size": 32,
-        "images": cifar10(made.root / "published"), "split": {"validation": 0.34, "test": "official"},
-    }  # fmt: skip
+        "loader": "cifar10",
+        "source": "requirements.lock",
+        "folder": "published",
+        "image_size": 32,
+        "images": cifar10(made.root / "published"),
+        "split": {"validation": 0.34, "test": "official"},
+    }
     params["training"]["cifar10"] = params["training"]["pictures"] | {"head": [8], "backbone": "frozen"}
     params["cells"] = every_cell(params)
     params["saliency"] = {
@@ -139,19 +143,31 @@ def test_every_stage_declares_what_it_reads_and_runs(world: World) -> None:
         known = set() if fingerprint is None else set(json.loads((world.root / fingerprint).read_text()))
         # What a publisher gives is held by checksums and counts, and not watched.
         files = {
-            path for path in report["read"]
-            if not path.endswith((".py", ".pyc")) and path not in OWN and not path.startswith("published/")
-            and not covers(stage["outs"], path) and ".tmp/" not in path
-        }  # fmt: skip
-        problems += [f"{stage['name']} reads {path}, which it does not declare"
-                     for path in sorted(files - known) if not covers(stage["files"], path)]  # fmt: skip
+            path
+            for path in report["read"]
+            if not path.endswith((".py", ".pyc"))
+            and path not in OWN
+            and not path.startswith("published/")
+            and not covers(stage["outs"], path)
+            and ".tmp/" not in path
+        }
+        problems += [
+            f"{stage['name']} reads {path}, which it does not declare"
+            for path in sorted(files - known)
+            if not covers(stage["files"], path)
+        ]
         if "params.yaml" not in stage["files"]:
-            problems += [f"{stage['name']} reads the parameter {key}, which it does not declare"
-                         for key in report["keys"]
-                         if not any(key == one or key.startswith(f"{one}.") for one in stage["keys"])]  # fmt: skip
+            problems += [
+                f"{stage['name']} reads the parameter {key}, which it does not declare"
+                for key in report["keys"]
+                if not any(key == one or key.startswith(f"{one}.") for one in stage["keys"])
+            ]
         code = {path for path in report["code"] if not path.startswith(f"{LAUNCHER}/")} - {"watch.py"}
         assert f"stages/{module}.py" in code, "nothing was noted"
         if module != "fingerprint":
-            problems += [f"{stage['name']} runs {path}, which {fingerprint} does not have"
-                         for path in sorted(code) if module_name(path) not in known]  # fmt: skip
+            problems += [
+                f"{stage['name']} runs {path}, which {fingerprint} does not have"
+                for path in sorted(code)
+                if module_name(path) not in known
+            ]
     assert not problems, "\n".join(problems)

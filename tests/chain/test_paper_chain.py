@@ -72,9 +72,12 @@ def test_boxes_and_masks_reach_the_numbers(world: World) -> None:
     study = pd.read_csv(world.root / "metrics/box_study.csv")
     assert set(study["dataset"]) == {"cub200"}
     assert study.groupby(["method", "part"], sort=False).size().to_dict() == {
-        ("box", "map"): 3, ("outside_box", "map"): 3, ("grad_cam", "map"): 3, ("grad_cam", "map_inside_box"): 3,
+        ("box", "map"): 3,
+        ("outside_box", "map"): 3,
+        ("grad_cam", "map"): 3,
+        ("grad_cam", "map_inside_box"): 3,
         ("grad_cam", "map_outside_box"): 3,
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", sorted(PUBLISHERS))
@@ -122,8 +125,10 @@ def test_a_model_of_the_users_own_stands_in_for_training(world: World) -> None:
     for state in ("trained", "epoch_005"):
         weights = {f"module.{key}": tensor for key, tensor in load_file(models / f"{state}.safetensors").items()}
         torch.save({"epoch": 5, "model": weights}, world.root / f"{state}.pth")
-    checksum = {state: hashlib.sha256((world.root / f"{state}.pth").read_bytes()).hexdigest()
-                for state in ("trained", "epoch_005")}  # fmt: skip
+    checksum = {
+        state: hashlib.sha256((world.root / f"{state}.pth").read_bytes()).hexdigest()
+        for state in ("trained", "epoch_005")
+    }
     params = world.params
     file = {"inside": ["model"], "prefixes": ["module."]}
     own = {state: file | {"file": f"{state}.pth", "sha256": checksum[state]} for state in checksum}

@@ -45,9 +45,10 @@ def stale(world: World) -> set[str]:
     """Return the stages whose own inputs have changed, once the fingerprints are up to date."""
     world.repro("fingerprint", "check_params")
     return {
-        name for name, changes in json.loads(world.run("dvc", "status", "--json").stdout).items()
+        name
+        for name, changes in json.loads(world.run("dvc", "status", "--json").stdout).items()
         if any("changed deps" in change for change in changes if isinstance(change, dict))
-    }  # fmt: skip
+    }
 
 
 NEW_TABLE = 'EXTRA = Table("extra", "A new table.", (ROW,), ("row",))\n\n\ndef scores_folder'
@@ -56,12 +57,15 @@ NEUTRAL = {
     "a docstring": ("pipeline/saliency/explain.py", r'"""Explain every row', '"""Explain each and every row'),
     "another layout": ("pipeline/core/randomness.py", r"sha256\(text\)", "sha256(\n        text,\n    )"),
     "a new table": ("pipeline/metrics/scores.py", r"def scores_folder", NEW_TABLE),
-    "a new path": ("pipeline/results/summary.py", r"def summary_file", "def new_file() -> Path:\n"
-                   '    """Return a new path."""\n    return DATA / "new"\n\n\ndef summary_file'),
+    "a new path": (
+        "pipeline/results/summary.py",
+        r"def summary_file",
+        'def new_file() -> Path:\n    """Return a new path."""\n    return DATA / "new"\n\n\ndef summary_file',
+    ),
     "a new metric": ("pipeline/metrics/surprise.py", "", '"""A new metric."""\n\nVALUE = 1\n'),
     "a new method": ("pipeline/saliency/methods/nothing.py", "", '"""A new method."""\n\nMETHOD = None\n'),
     "a message": ("stages/aggregate.py", r"print\(line", 'print("Please note:", line'),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", NEUTRAL)
@@ -74,10 +78,13 @@ def test_a_new_section_of_params_reruns_no_explanation(world: World) -> None:
     params = (world.root / "params.yaml").read_text()
     with edited(
         world,
-        ("stages/check_params.py", r'    "statistics": StatisticsSettings,', '    "statistics": StatisticsSettings,\n'
-         '    "extra": dict,'),
+        (
+            "stages/check_params.py",
+            r'    "statistics": StatisticsSettings,',
+            '    "statistics": StatisticsSettings,\n    "extra": dict,',
+        ),
         ("params.yaml", r"\Z", "extra: {value: 1}\n"),
-    ):  # fmt: skip
+    ):
         assert {stage.split("@")[0] for stage in stale(world)} & {"prepare", *HEAVY} == set()
     assert (world.root / "params.yaml").read_text() == params
 

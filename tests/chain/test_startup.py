@@ -9,20 +9,48 @@ import time
 import pytest
 
 HEAVY = {
-    "stages.score": {"torch", "torchvision", "timm", "great_expectations", "skimage", "sklearn", "matplotlib", "lime",
-                     "saliency", "pytorch_grad_cam", "cv2", "scipy"},
-    "stages.aggregate": {"great_expectations", "torch", "torchvision", "timm", "sklearn", "lime", "saliency",
-                         "pytorch_grad_cam"},
+    "stages.score": {
+        "torch",
+        "torchvision",
+        "timm",
+        "great_expectations",
+        "skimage",
+        "sklearn",
+        "matplotlib",
+        "lime",
+        "saliency",
+        "pytorch_grad_cam",
+        "cv2",
+        "scipy",
+    },
+    "stages.aggregate": {
+        "great_expectations",
+        "torch",
+        "torchvision",
+        "timm",
+        "sklearn",
+        "lime",
+        "saliency",
+        "pytorch_grad_cam",
+    },
     "stages.faithfulness": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
     "stages.objects": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
     "stages.localisation": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
-    "stages.gallery": {"great_expectations", "torch", "torchvision", "timm", "sklearn", "lime", "saliency",
-                       "pytorch_grad_cam"},
+    "stages.gallery": {
+        "great_expectations",
+        "torch",
+        "torchvision",
+        "timm",
+        "sklearn",
+        "lime",
+        "saliency",
+        "pytorch_grad_cam",
+    },
     "stages.prepare": {"great_expectations", "torch", "torchvision", "timm", "lime", "saliency", "pytorch_grad_cam"},
     "stages.train": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "dvc", "cv2"},
     "stages.predict": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
     "stages.explain": {"great_expectations", "lime", "saliency", "pytorch_grad_cam", "sklearn", "dvc", "cv2"},
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("stage", HEAVY)

@@ -61,16 +61,34 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
 
 CELL = "pictures-resnet_mini"
 ALL = [
-    "fingerprint", "check_params", "prepare@pictures", f"train@{CELL}", f"predict@{CELL}",
-    f"explain@{CELL}-grad_cam", f"explain@{CELL}-lime", f"score@{CELL}-grad_cam", f"score@{CELL}-lime",
-    f"faithfulness_limits@{CELL}", f"faithfulness@{CELL}-grad_cam", f"faithfulness@{CELL}-lime", f"gallery@{CELL}",
-    f"objects@{CELL}", f"localisation@{CELL}-grad_cam", f"localisation@{CELL}-lime", "aggregate",
-]  # fmt: skip
+    "fingerprint",
+    "check_params",
+    "prepare@pictures",
+    f"train@{CELL}",
+    f"predict@{CELL}",
+    f"explain@{CELL}-grad_cam",
+    f"explain@{CELL}-lime",
+    f"score@{CELL}-grad_cam",
+    f"score@{CELL}-lime",
+    f"faithfulness_limits@{CELL}",
+    f"faithfulness@{CELL}-grad_cam",
+    f"faithfulness@{CELL}-lime",
+    f"gallery@{CELL}",
+    f"objects@{CELL}",
+    f"localisation@{CELL}-grad_cam",
+    f"localisation@{CELL}-lime",
+    "aggregate",
+]
 
 LIME = [
-    "check_params", f"explain@{CELL}-lime", f"score@{CELL}-lime", f"faithfulness@{CELL}-lime", f"gallery@{CELL}",
-    f"localisation@{CELL}-lime", "aggregate",
-]  # fmt: skip
+    "check_params",
+    f"explain@{CELL}-lime",
+    f"score@{CELL}-lime",
+    f"faithfulness@{CELL}-lime",
+    f"gallery@{CELL}",
+    f"localisation@{CELL}-lime",
+    "aggregate",
+]
 """What another setting of LIME runs."""
 
 
@@ -111,9 +129,12 @@ def test_second_run_makes_nothing(world: World) -> None:
 def test_same_seed_same_results(world: World) -> None:
     names = [
         *(f"data/prepared/pictures/{table}.parquet" for table in ("plan", "splits")),
-        f"data/models/{CELL}/trained.safetensors", f"metrics/training/{CELL}.csv",
-        f"data/explanations/{CELL}/lime/maps.npy", "metrics/cose.json", "metrics/cose.csv",
-    ]  # fmt: skip
+        f"data/models/{CELL}/trained.safetensors",
+        f"metrics/training/{CELL}.csv",
+        f"data/explanations/{CELL}/lime/maps.npy",
+        "metrics/cose.json",
+        "metrics/cose.csv",
+    ]
     before = {name: (world.root / name).read_bytes() for name in names}
     again = ["prepare@pictures", f"train@{CELL}", f"explain@{CELL}-lime", "aggregate"]
     assert world.repro("--force", "--no-run-cache", "--single-item", *again) == again
@@ -194,8 +215,18 @@ def test_contract_tests_pick_up_what_was_added(world: World) -> None:
     shutil.copy(ROOT / "pyproject.toml", world.root)
     before = world.params
     follow_contributing(world, "Wrap a function that takes one image")
-    done = world.run("python", "-m", "pytest", "tests/contracts", "-v", "-n", "0", "-k",
-                     "input_times_gradient or occlusion or convnext_mini or stripes", check=False)  # fmt: skip
+    done = world.run(
+        "python",
+        "-m",
+        "pytest",
+        "tests/contracts",
+        "-v",
+        "-n",
+        "0",
+        "-k",
+        "input_times_gradient or occlusion or convnext_mini or stripes",
+        check=False,
+    )
     (world.root / "pipeline/saliency/methods/occlusion.py").unlink()
     world.set(before)
     assert done.returncode == 0, done.stdout[-3000:]
@@ -285,8 +316,9 @@ def test_a_checkpoint_that_does_not_fit_is_one_line(world: World) -> None:
     assert done.returncode == 1
     assert re.fullmatch(
         rf"error: data/models/{CELL}/trained\.safetensors: the checkpoint does not fit the model: \S+ has "
-        r"shape \(\d.*\); allowed: \(.*\)\n", done.stderr,
-    )  # fmt: skip
+        r"shape \(\d.*\); allowed: \(.*\)\n",
+        done.stderr,
+    )
     file.write_text(good)
 
 

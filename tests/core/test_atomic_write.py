@@ -215,9 +215,15 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
 
 def test_whatever_stages_write_lies_where_it_is_swept() -> None:
     paths = [
-        prepared_file("a", PLAN), model_folder("a"), cell_folder("a"), training_metrics_file("a"),
-        explanations_folder("a", "b"), scores_folder("a", "b"), summary_file(COSE), GRID,
-    ]  # fmt: skip
+        prepared_file("a", PLAN),
+        model_folder("a"),
+        cell_folder("a"),
+        training_metrics_file("a"),
+        explanations_folder("a", "b"),
+        scores_folder("a", "b"),
+        summary_file(COSE),
+        GRID,
+    ]
     for path in paths:
         assert path.parts[0] in (DATA.name, METRICS.name)
         assert len(path.parts) - 2 <= DEPTH

@@ -80,9 +80,14 @@ ASKING = [name for name, method in METHODS.items() if not method.control and nam
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError, MemoryError, None])
 @pytest.mark.parametrize("name", ASKING)
 def test_batches_are_halved_until_they_fit(
-    name: str, error: type[Exception] | None, convnet: Classifier, images: torch.Tensor, targets: torch.Tensor,
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+    name: str,
+    error: type[Exception] | None,
+    convnet: Classifier,
+    images: torch.Tensor,
+    targets: torch.Tensor,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     monkeypatch.setenv("COSE_BATCH", "8")
     explain, settings = METHODS[name].explain, SMALL[name]
     expected = explain(convnet, images, targets, settings, [0] * 5)

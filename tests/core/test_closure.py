@@ -17,13 +17,24 @@ LIME = {"pipeline.saliency.methods": ["lime"]}
 def test_all_that_a_module_can_load_belongs_to_it(made_up: Write) -> None:
     root = made_up({})
     assert list(Code(root).closure("stages.explain", LIME)) == [
-        "pipeline", "pipeline.core", "pipeline.core.registry", "pipeline.saliency", "pipeline.saliency.method",
-        "pipeline.saliency.methods", "pipeline.saliency.methods.lime", "pipeline.saliency.surrogate", "stages",
+        "pipeline",
+        "pipeline.core",
+        "pipeline.core.registry",
+        "pipeline.saliency",
+        "pipeline.saliency.method",
+        "pipeline.saliency.methods",
+        "pipeline.saliency.methods.lime",
+        "pipeline.saliency.surrogate",
+        "stages",
         "stages.explain",
-    ]  # fmt: skip
+    ]
     assert list(Code(root).closure("stages.score", {})) == [
-        "pipeline", "pipeline.metrics", "pipeline.metrics.similarity", "stages", "stages.score",
-    ]  # fmt: skip
+        "pipeline",
+        "pipeline.metrics",
+        "pipeline.metrics.similarity",
+        "stages",
+        "stages.score",
+    ]
 
 
 def test_a_registry_of_which_nothing_is_opened_is_no_more_than_its_module(made_up: Write) -> None:
@@ -73,12 +84,15 @@ def test_every_import_is_followed(made_up: Write, kind: str) -> None:
     assert loaded in Code(made_up({"pipeline/data/some.py": source})).closure("pipeline.data.some", {})
 
 
-@pytest.mark.parametrize("source", [
-    "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pipeline.data.draw",
-    "from typing import TYPE_CHECKING as T\nif T:\n    import pipeline.data.draw",
-    "import typing\nif typing.TYPE_CHECKING:\n    import pipeline.data.draw",
-    "import drawing.pipeline.data.draw",
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "source",
+    [
+        "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import pipeline.data.draw",
+        "from typing import TYPE_CHECKING as T\nif T:\n    import pipeline.data.draw",
+        "import typing\nif typing.TYPE_CHECKING:\n    import pipeline.data.draw",
+        "import drawing.pipeline.data.draw",
+    ],
+)
 def test_what_is_never_imported_is_not_followed(made_up: Write, source: str) -> None:
     found = Code(made_up({"pipeline/data/some.py": source})).closure("pipeline.data.some", {})
     assert list(found) == ["pipeline", "pipeline.data", "pipeline.data.some"]
@@ -103,13 +117,18 @@ def test_data_files_count_by_their_bytes(made_up: Write) -> None:
     root = made_up({"pipeline/results/published/__pycache__/x.pyc": "left behind"})
     found = Code(root).closure("stages.aggregate", {})
     assert [name for name in found if "/" in name] == [
-        "pipeline/results/published/cose.csv", "pipeline/results/published/more/accuracy.csv",
-    ]  # fmt: skip
+        "pipeline/results/published/cose.csv",
+        "pipeline/results/published/more/accuracy.csv",
+    ]
     assert found["pipeline/results/published/cose.csv"] == hashlib.sha256(b"a,b\n1,2\n").hexdigest()
-    made_up({"pipeline/results/comparison.py": """
+    made_up(
+        {
+            "pipeline/results/comparison.py": """
         from pipeline.core import files
         TABLE = files.package_file(__file__, "published/cose.csv")
-        """})  # fmt: skip
+        """
+        }
+    )
     found = Code(root).closure("stages.aggregate", {})
     assert [name for name in found if "/" in name] == ["pipeline/results/published/cose.csv"]
 
@@ -147,7 +166,7 @@ REFUSED = {
     "package_file(place, 'a')": f"found package_file(place, 'a'); {WRITTEN}",
     "package_file(__file__, relative='a')": f"found package_file(__file__, relative='a'); {WRITTEN}",
     "package_file(__file__, 'none.csv')": "found package_file of 'none.csv'; allowed: a file that exists, or a folder "
-                                          "with files",
+    "with files",
     "package_file(__file__, '../a')": "found package_file of '../a'; allowed: a path below the module's folder",
     "package_file(__file__, '/a')": "found package_file of '/a'; allowed: a path below the module's folder",
     "import pipeline.nothing.more": "found an import of pipeline.nothing; allowed: modules and names that exist",
@@ -158,16 +177,16 @@ REFUSED = {
     "from ... import a": "found an import from above the top-level package; allowed: one from inside it",
     "from pipeline.data import *": "found import * from the package pipeline.data; allowed: the names that are needed",
     "from pipeline.core.registry import Registry as R": "found Registry imported as R; allowed: Registry, so that its "
-                                                        "calls are found",
-    "R = Registry": "found Registry neither called nor in an annotation; allowed: Registry(\"package\", ...)",
+    "calls are found",
+    "R = Registry": 'found Registry neither called nor in an annotation; allowed: Registry("package", ...)',
     "class R(registry.Registry): ...": "found Registry neither called nor in an annotation; allowed: "
-                                       "Registry(\"package\", ...)",
+    'Registry("package", ...)',
     "Registry(name, 'A', 'a')": f"found Registry(name, 'A', 'a'); {REGISTRY}",
     "Registry(package='a')": f"found Registry(package='a'); {REGISTRY}",
     "Registry('pipeline.nothing', 'A', 'a')": "found a registry of 'pipeline.nothing'; allowed: a package of ours that "
-                                              "exists",
+    "exists",
     "x = (": "found a syntax error ('(' was never closed); allowed: code that this version of Python can read",
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("source", REFUSED)
@@ -179,19 +198,34 @@ def test_what_cannot_be_followed_is_refused(made_up: Write, source: str) -> None
     assert str(raised.value) == f"pipeline/data/some.py:{line}: {REFUSED[source]}"
 
 
-@pytest.mark.parametrize(("module", "opened", "message"), [
-    ("stages.explain", {},
-     "pipeline/saliency/method.py:5: found the registry pipeline.saliency.methods, which stages.explain can load, but "
-     "not what it opens there; allowed: a list of members, which may be empty"),
-    ("stages.explain", {"pipeline.saliency.methods": ["limes"]},
-     "pipeline/saliency/method.py:5: found no member 'limes' of the registry pipeline.saliency.methods; allowed: "
-     "grad_cam, lime"),
-    ("stages.score", LIME,
-     "stages.score: found members opened of pipeline.saliency.methods; allowed: of the registries that it can load "
-     "(none)"),
-    ("stages.nothing", {}, "stages.nothing: found no module stages.nothing; allowed: a module of ours"),
-    ("stage.score", {}, "stage.score: found no module stage; allowed: a module of ours"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("module", "opened", "message"),
+    [
+        (
+            "stages.explain",
+            {},
+            "pipeline/saliency/method.py:5: found the registry pipeline.saliency.methods, which stages.explain can "
+            "load, but "
+            "not what it opens there; allowed: a list of members, which may be empty",
+        ),
+        (
+            "stages.explain",
+            {"pipeline.saliency.methods": ["limes"]},
+            "pipeline/saliency/method.py:5: found no member 'limes' of the registry pipeline.saliency.methods; "
+            "allowed: "
+            "grad_cam, lime",
+        ),
+        (
+            "stages.score",
+            LIME,
+            "stages.score: found members opened of pipeline.saliency.methods; allowed: of the registries that it can "
+            "load "
+            "(none)",
+        ),
+        ("stages.nothing", {}, "stages.nothing: found no module stages.nothing; allowed: a module of ours"),
+        ("stage.score", {}, "stage.score: found no module stage; allowed: a module of ours"),
+    ],
+)
 def test_what_is_asked_has_to_fit(
     made_up: Write, module: str, opened: Mapping[str, Sequence[str]], message: str
 ) -> None:

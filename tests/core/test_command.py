@@ -37,9 +37,13 @@ def start(work: str, folder: Path, **environment: str) -> subprocess.Popen[str]:
     kept.mkdir(parents=True)
     (kept / "part").write_text("old")
     return subprocess.Popen(
-        [sys.executable, "-c", STAGE.format(work=work)], cwd=folder, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(ROOT), "COSE_WARM": "0", **environment},
-    )  # fmt: skip
+        [sys.executable, "-c", STAGE.format(work=work)],
+        cwd=folder,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env={**os.environ, "PYTHONPATH": str(ROOT), "COSE_WARM": "0", **environment},
+    )
 
 
 def nothing_is_left(folder: Path) -> bool:
@@ -57,10 +61,12 @@ def nothing_is_left(folder: Path) -> bool:
         ("raise PermissionError(13, 'Permission denied', 'data/x')", "data/x: Permission denied"),
         ("raise OSError(5, 'Input/output error')", "Input/output error"),
         ("raise MemoryError", "memory ran out"),
-        ("raise MemoryError('Unable to allocate 9 GiB\\nfor an array')", "memory ran out (Unable to allocate 9 GiB for "
-                                                                       "an array)"),
+        (
+            "raise MemoryError('Unable to allocate 9 GiB\\nfor an array')",
+            "memory ran out (Unable to allocate 9 GiB for an array)",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_the_machine_refuses_is_one_line(work: str, line: str, tmp_path: Path) -> None:
     process = start(work, tmp_path)
     assert process.communicate(timeout=60) == ("", f"error: {line}\n")

@@ -25,20 +25,22 @@ def same_threads() -> Iterator[None]:
 
 @pytest.mark.parametrize(
     ("variable", "value", "message"),
-    [("COSE_THREADS", "two", "COSE_THREADS: found 'two'; allowed: a whole number from 1"),
-     ("COSE_THREADS", "0", "COSE_THREADS: found '0'; allowed: a whole number from 1"),
-     ("COSE_THREADS", "999999", "COSE_THREADS: found '999999'; allowed: a whole number from 1 to 1024"),
-     ("COSE_THREADS", "9" * 20, f"COSE_THREADS: found '{'9' * 20}'; allowed: a whole number from 1 to 1024"),
-     ("COSE_THREADS", "9" * 5000, f"COSE_THREADS: found '{'9' * 40}'; allowed: a whole number from 1 to 1024"),
-     ("COSE_THREADS", "²", "COSE_THREADS: found '²'; allowed: a whole number from 1 to 1024"),
-     ("COSE_DEVICE", "hpu", "COSE_DEVICE: found 'hpu'; not usable"),
-     ("COSE_DEVICE", "privateuseone", "COSE_DEVICE: found 'privateuseone'; not usable"),
-     ("COSE_DEVICE", "os", "COSE_DEVICE: found 'os'; not usable"),
-     ("COSE_DEVICE", "x" * 5000, f"COSE_DEVICE: found '{'x' * 40}'; not usable"),
-     ("COSE_DEVICE", "gpu", "COSE_DEVICE: found 'gpu'; not usable"),
-     ("COSE_DEVICE", "cuda:97", "COSE_DEVICE: found 'cuda:97'; not usable"),
-     ("COSE_DEVICE", "meta", "COSE_DEVICE: found 'meta'; not usable")],
-)  # fmt: skip
+    [
+        ("COSE_THREADS", "two", "COSE_THREADS: found 'two'; allowed: a whole number from 1"),
+        ("COSE_THREADS", "0", "COSE_THREADS: found '0'; allowed: a whole number from 1"),
+        ("COSE_THREADS", "999999", "COSE_THREADS: found '999999'; allowed: a whole number from 1 to 1024"),
+        ("COSE_THREADS", "9" * 20, f"COSE_THREADS: found '{'9' * 20}'; allowed: a whole number from 1 to 1024"),
+        ("COSE_THREADS", "9" * 5000, f"COSE_THREADS: found '{'9' * 40}'; allowed: a whole number from 1 to 1024"),
+        ("COSE_THREADS", "²", "COSE_THREADS: found '²'; allowed: a whole number from 1 to 1024"),
+        ("COSE_DEVICE", "hpu", "COSE_DEVICE: found 'hpu'; not usable"),
+        ("COSE_DEVICE", "privateuseone", "COSE_DEVICE: found 'privateuseone'; not usable"),
+        ("COSE_DEVICE", "os", "COSE_DEVICE: found 'os'; not usable"),
+        ("COSE_DEVICE", "x" * 5000, f"COSE_DEVICE: found '{'x' * 40}'; not usable"),
+        ("COSE_DEVICE", "gpu", "COSE_DEVICE: found 'gpu'; not usable"),
+        ("COSE_DEVICE", "cuda:97", "COSE_DEVICE: found 'cuda:97'; not usable"),
+        ("COSE_DEVICE", "meta", "COSE_DEVICE: found 'meta'; not usable"),
+    ],
+)
 def test_bad_environment(monkeypatch: pytest.MonkeyPatch, variable: str, value: str, message: str) -> None:
     monkeypatch.setenv(variable, value)
     with pytest.raises(UserError, match=f"environment variable {message}") as caught:

@@ -58,10 +58,14 @@ Changed = Callable[[Mapping[str, str]], set[str]]
 def test_a_stage_has_a_file_or_one_per_member(changed: Changed) -> None:
     files = sorted(file.as_posix() for file in Path("data").rglob("*") if file.is_file())
     assert files == [
-        "data/code/aggregate.json", "data/code/check_params.json", "data/code/explain/grad_cam.json",
-        "data/code/explain/lime.json", "data/code/prepare/digits.json", "data/code/prepare/shapes.json",
+        "data/code/aggregate.json",
+        "data/code/check_params.json",
+        "data/code/explain/grad_cam.json",
+        "data/code/explain/lime.json",
+        "data/code/prepare/digits.json",
+        "data/code/prepare/shapes.json",
         "data/code/score.json",
-    ]  # fmt: skip
+    ]
     text = Path("data/code/score.json").read_text()
     content = json.loads(text)
     assert text == json.dumps(content, indent=2, sort_keys=True) + "\n"
@@ -74,15 +78,18 @@ def test_an_edit_for_people_changes_no_fingerprint(changed: Changed) -> None:
     assert changed({"pipeline/saliency/methods/lime.py": lime, "stages/score.py": score}) == set()
 
 
-@pytest.mark.parametrize(("file", "source", "stages"), [
-    ("pipeline/saliency/methods/lime.py", "from ..surrogate import fit\nx = 2", {"explain/lime.json"}),
-    ("pipeline/saliency/surrogate.py", "def fit(): return 1", {"explain/lime.json"}),
-    ("pipeline/data/draw.py", "x = 2", {"prepare/shapes.json"}),
-    ("pipeline/metrics/similarity.py", "x = 2", {"score.json"}),
-    ("pipeline/results/published/cose.csv", "a,b\n1,3\n", {"aggregate.json"}),
-    ("pipeline/results/published/new.csv", "a\n", {"aggregate.json"}),
-    ("pipeline/data/unused.py", "x = 2", set()),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("file", "source", "stages"),
+    [
+        ("pipeline/saliency/methods/lime.py", "from ..surrogate import fit\nx = 2", {"explain/lime.json"}),
+        ("pipeline/saliency/surrogate.py", "def fit(): return 1", {"explain/lime.json"}),
+        ("pipeline/data/draw.py", "x = 2", {"prepare/shapes.json"}),
+        ("pipeline/metrics/similarity.py", "x = 2", {"score.json"}),
+        ("pipeline/results/published/cose.csv", "a,b\n1,3\n", {"aggregate.json"}),
+        ("pipeline/results/published/new.csv", "a\n", {"aggregate.json"}),
+        ("pipeline/data/unused.py", "x = 2", set()),
+    ],
+)
 def test_a_change_reaches_the_stages_that_can_load_it(
     changed: Changed, file: str, source: str, stages: set[str]
 ) -> None:

@@ -42,8 +42,11 @@ def restore(world: World, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 MINI, CELL = "models.resnet_mini", "cells.digits-resnet_mini"
 CASES: list[tuple[str, Any, str]] = [
     ("cells", {}, "cells: found nothing; allowed: at least one entry"),
-    ("cells.digits mini", {"dataset": "digits", "model": "resnet_mini"},
-     "found the cell name 'digits mini'; allowed: letters, digits and _, with single hyphens between them"),
+    (
+        "cells.digits mini",
+        {"dataset": "digits", "model": "resnet_mini"},
+        "found the cell name 'digits mini'; allowed: letters, digits and _, with single hyphens between them",
+    ),
     ("cells.mini", {"dataset": "digits"}, "cells.mini.model: missing; it has no default"),
     (f"{CELL}.dataset", "digit", f"{CELL}.dataset: no data set is called 'digit', did you mean 'digits'?"),
     (f"{CELL}.model", "resnet_min", f"{CELL}.model: no model is called 'resnet_min', did you mean 'resnet_mini'?"),
@@ -54,20 +57,29 @@ CASES: list[tuple[str, Any, str]] = [
     ("datasets.my pictures", {}, "name 'my pictures'; allowed: at most 100 letters, digits and _"),
     ("models.my-model", {"architecture": "resnet18"}, "found the model name 'my-model'; allowed: at most 100 letters"),
     ("saliency.li-me", {}, "found the method name 'li-me'; allowed: at most 100 letters"),
-    ("localisation.metrics", ["box_acuracy"],
-     "localisation.metrics: no localisation metric is called 'box_acuracy', did you mean 'box_accuracy'?"),
+    (
+        "localisation.metrics",
+        ["box_acuracy"],
+        "localisation.metrics: no localisation metric is called 'box_acuracy', did you mean 'box_accuracy'?",
+    ),
     ("localisation.metrics", ["pixel_f1", "pixel_f1"], "localisation.metrics: found pixel_f1 twice; allowed: once"),
-    ("localisation.box_study", ["road_morf"],
-     "localisation.box_study: no masking metric of faithfulness is called 'road_morf' (known: average_drop, "),
+    (
+        "localisation.box_study",
+        ["road_morf"],
+        "localisation.box_study: no masking metric of faithfulness is called 'road_morf' (known: average_drop, ",
+    ),
     ("localisation.reading", "right", "localisation.reading: found 'right'; allowed: 'corrected' or"),
     ("localisation.tolerance", 0.0, "localisation.tolerance: found 0.0; allowed: more than 0"),
     ("training.digits", None, "training.digits: there is no such key"),
-    ("cells.twice", {"dataset": "digits", "model": "resnet_mini"},
-     "cells.twice: found digits and resnet_mini, as in cells.digits-resnet_mini; allowed: each pair once"),
+    (
+        "cells.twice",
+        {"dataset": "digits", "model": "resnet_mini"},
+        "cells.twice: found digits and resnet_mini, as in cells.digits-resnet_mini; allowed: each pair once",
+    ),
     ("datasets.digits", None, "training: no data set is called 'digits' (known: photos, shapes)"),
     (f"{MINI}.recipes", {"digit": {}}, f"{MINI}.recipes: no data set is called 'digit', did you mean 'digits'?"),
     (f"{MINI}.checkpoints", {"digit": {}}, f"{MINI}.checkpoints: no data set is called 'digit', did you mean"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("key", "value", "message"), CASES)
@@ -93,9 +105,10 @@ def test_the_projects_own_params_are_good_and_laid_out_file_by_file(world: World
     assert files.pop("score.json") == PARAMS["similarity"]
     assert files.pop("faithfulness.json") == {"seed": PARAMS["seed"], "metrics": PARAMS["faithfulness"]}
     assert files.pop("localisation.json") == {
-        "seed": PARAMS["seed"], "chosen": PARAMS["localisation"],
+        "seed": PARAMS["seed"],
+        "chosen": PARAMS["localisation"],
         "masking": {name: PARAMS["faithfulness"][name] for name in PARAMS["localisation"]["box_study"]},
-    }  # fmt: skip
+    }
     trained = {cell: files.pop(f"train/{cell}.json") for cell in PARAMS["cells"]}
     assert {cell: (entry["dataset"], entry["model"]) for cell, entry in trained.items()} == {
         cell: (entry["dataset"], entry["model"]) for cell, entry in PARAMS["cells"].items()
@@ -132,8 +145,9 @@ def test_what_training_gets_is_what_was_checked(world: World) -> None:
     entry = read_train_entry("digits-resnet_mini")
     assert (entry.seed, entry.dataset, entry.model) == (PARAMS["seed"], "digits", "resnet_mini")
     assert (entry.image_size, entry.checkpoints) == (
-        PARAMS["datasets"]["digits"]["image_size"], tuple(PARAMS["plan"]["checkpoints"]),
-    )  # fmt: skip
+        PARAMS["datasets"]["digits"]["image_size"],
+        tuple(PARAMS["plan"]["checkpoints"]),
+    )
     settings = params.read("models.resnet_mini", ModelSettings)
     assert entry.recipe == read_recipe("digits", settings, "resnet_mini")
     assert entry.recipe.learning_rate == 0.5
@@ -159,8 +173,9 @@ def test_the_gate_says_the_same_and_a_change_reaches_the_files_that_it_is_about(
     assert set(changed) == set(files)
     assert {name for name in files if changed[name] != files[name]} == {
         *(f"train/{name}.json" for name, cell in world.params["cells"].items() if cell["model"] == "resnet_mini"),
-        "explain/digits-resnet_mini/lime.json", *(f"explain/{cell}/grad_cam.json" for cell in world.params["cells"]),
-    }  # fmt: skip
+        "explain/digits-resnet_mini/lime.json",
+        *(f"explain/{cell}/grad_cam.json" for cell in world.params["cells"]),
+    }
     # What leaves a method out hangs on the reason alone.
     assert changed["explain/digits-resnet_mini/lime.json"] == {
         "left_out": "too slow here",
@@ -170,8 +185,13 @@ def test_the_gate_says_the_same_and_a_change_reaches_the_files_that_it_is_about(
 
 
 def test_cells_come_as_they_are_written(world: World) -> None:
-    world.edit("cells", {"b-c-d": {"dataset": "digits", "model": "xcit_mini", "without": {"lime": "slow"}},
-                         "a": {"dataset": "shapes", "model": "xcit_mini"}})  # fmt: skip
+    world.edit(
+        "cells",
+        {
+            "b-c-d": {"dataset": "digits", "model": "xcit_mini", "without": {"lime": "slow"}},
+            "a": {"dataset": "shapes", "model": "xcit_mini"},
+        },
+    )
     found = grid.cells()
     assert list(found) == ["b-c-d", "a"]
     assert found["b-c-d"] == CellSettings(dataset="digits", model="xcit_mini", without={"lime": "slow"})
@@ -206,18 +226,22 @@ def test_a_model_needs_its_architecture_alone(world: World) -> None:
 @pytest.mark.parametrize(
     ("stage", "arguments", "message"),
     [
-        ("explain", ("--cell", "digits-resnet_mini", "--method", "limee"),
-         "saliency: no saliency method is called 'limee', did you mean 'lime'?"),
+        (
+            "explain",
+            ("--cell", "digits-resnet_mini", "--method", "limee"),
+            "saliency: no saliency method is called 'limee', did you mean 'lime'?",
+        ),
         ("train", ("--cell", "../digits"), "found the cell name '../digits'; allowed:"),
         ("predict", ("--cell", "../digits", "--dataset", "digits"), "found the cell name '../digits'; allowed:"),
         ("explain", ("--cell", "../digits", "--method", "lime"), "found the cell name '../digits'; allowed:"),
-        ("score", ("--cell", "digits-resnet_mini", "--method", "../lime"),
-         "found the method name '../lime'; allowed: at most 100 letters"),
+        (
+            "score",
+            ("--cell", "digits-resnet_mini", "--method", "../lime"),
+            "found the method name '../lime'; allowed: at most 100 letters",
+        ),
     ],
-)  # fmt: skip
-def test_unknown_names_on_the_command_line(
-    stage: str, arguments: tuple[str, ...], message: str, world: World
-) -> None:  # fmt: skip
+)
+def test_unknown_names_on_the_command_line(stage: str, arguments: tuple[str, ...], message: str, world: World) -> None:
     check_params.main()
     done = world.stage(stage, *arguments, check=False)
     assert done.returncode == 1

@@ -17,9 +17,37 @@ from pipeline.models.trained import model_folder
 from pipeline.models.training_metrics import training_curve_file, training_metrics_file
 from pipeline.saliency.explanations import explain_entry_file, explanations_folder
 
-EVIL = ["../x", "..", ".", "", "a/b", "/etc", "a b", " a", "a\n", "\n", "a\nb", "a'b", 'a"b', "$(a)", "a;b", "-a", "a-",
-        ".a", "a.", "a--b", "a..b", "a.b", "a\\b", "a\0", "é", "٣", "x" * 300, "a-" * 150 + "a",
-        "-".join("abcdefgh")]  # fmt: skip
+EVIL = [
+    "../x",
+    "..",
+    ".",
+    "",
+    "a/b",
+    "/etc",
+    "a b",
+    " a",
+    "a\n",
+    "\n",
+    "a\nb",
+    "a'b",
+    'a"b',
+    "$(a)",
+    "a;b",
+    "-a",
+    "a-",
+    ".a",
+    "a.",
+    "a--b",
+    "a..b",
+    "a.b",
+    "a\\b",
+    "a\0",
+    "é",
+    "٣",
+    "x" * 300,
+    "a-" * 150 + "a",
+    "-".join("abcdefgh"),
+]
 """What neither a cell nor anything else may be called."""
 PLACES: dict[str, Callable[[str], Path]] = {
     "prepared": lambda name: prepared_file(name, PLAN),

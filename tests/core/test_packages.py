@@ -73,9 +73,14 @@ def test_fingerprints_allow_the_list_of_packages_in_one_module(made_up: Write) -
     allowed = "import importlib.metadata as metadata"
     root = made_up({"pipeline/core/packages.py": allowed, "stages/score.py": "import pipeline.core.packages"})
     assert "pipeline.core.packages" in Code(root).closure("stages.score", {})
-    for source in ("import importlib", "import importlib.metadata", "import importlib.resources as metadata",
-                   "from importlib import metadata", "from importlib.metadata import files",
-                   f"{allowed}, runpy"):  # fmt: skip
+    for source in (
+        "import importlib",
+        "import importlib.metadata",
+        "import importlib.resources as metadata",
+        "from importlib import metadata",
+        "from importlib.metadata import files",
+        f"{allowed}, runpy",
+    ):
         made_up({"pipeline/core/packages.py": source})
         with pytest.raises(UserError, match=r"^pipeline/core/packages\.py:1: found an import of (importlib|runpy)"):
             Code(root).closure("stages.score", {})
@@ -86,6 +91,8 @@ def test_fingerprints_allow_the_list_of_packages_in_one_module(made_up: Write) -
 
 def test_looking_for_files_imports_no_package() -> None:
     heavy = "{'numpy', 'foolbox', 'skimage'} & set(sys.modules)"
-    script = (f"import sys; from pipeline.core.packages import installed_files as f; f('foolbox', '*.jpg'); "
-              f"sys.exit(str({heavy}) if {heavy} else 0)")  # fmt: skip
+    script = (
+        f"import sys; from pipeline.core.packages import installed_files as f; f('foolbox', '*.jpg'); "
+        f"sys.exit(str({heavy}) if {heavy} else 0)"
+    )
     subprocess.run([sys.executable, "-c", script], cwd=Path(__file__).parents[2], check=True)

@@ -21,11 +21,11 @@ BREAKS: dict[str, tuple[int, dict[str, Any]]] = {
     # meaning of a rule: a row of the example, and the values that break that rule there and no other
     "right is more than left": (1, {"left": 3.1, "right": 3.1}),
     "bottom is more than top": (2, {"top": 9.0, "bottom": 8.9}),
-    "progress is not null where kind==\"checkpoint\"": (3, {"progress": None}),
-    "progress is null where kind!=\"checkpoint\"": (1, {"progress": 10}),
-    "layers is not null where kind==\"layers\"": (2, {"kind": "layers", "layers": None}),
-    "layers is null where kind!=\"layers\"": (1, {"layers": 2}),
-    "magnitude is null where kind!=\"transform\"": (0, {"magnitude": 1.0}),
+    'progress is not null where kind=="checkpoint"': (3, {"progress": None}),
+    'progress is null where kind!="checkpoint"': (1, {"progress": 10}),
+    'layers is not null where kind=="layers"': (2, {"kind": "layers", "layers": None}),
+    'layers is null where kind!="layers"': (1, {"layers": 2}),
+    'magnitude is null where kind!="transform"': (0, {"magnitude": 1.0}),
     "only rows of kind transform have one": (2, {"transform": "rotate"}),
     "rows of kind transform have one": (1, {"transform": "identity"}),
     "an image has one reference row": (2, REFERENCE_TWICE | {"reference": 2}),
@@ -38,7 +38,7 @@ BREAKS: dict[str, tuple[int, dict[str, Any]]] = {
     "high is at least low": (2, {"low": 0.5, "high": 0.4}),
     "mean is null where images==0": (1, {"images": 0}),
     "consistency_high is at least consistency_low": (3, {"consistency_low": 0.5, "consistency_high": 0.4}),
-}  # fmt: skip
+}
 RULES = [(table, rule) for table in TABLES.values() for rule in table.rules]
 
 
@@ -98,14 +98,19 @@ def test_both_say_the_same_of_drawn_tables() -> None:
         for row in range(4):
             kind = str(rng.choice(ROW_KINDS if rng.random() < 0.6 else ["reference"]))
             odd = rng.random(3) < [0.2, 0.2, 0.3]  # rarely, or no frame would keep any rule
-            lines.append({
-                "row": row, "turn": 0, "image": int(rng.integers(5, 7)), "kind": kind,
-                "transform": str(rng.choice(["identity", "rotate"], p=[0.7, 0.3])),
-                "magnitude": rng.choice([None, 3.5], p=[0.8, 0.2]),
-                "progress": 10 if (kind == "checkpoint") != odd[0] else None,
-                "layers": 2 if (kind == "layers") != odd[1] else None,
-                "reference": 0 if odd[2] else row,
-            })  # fmt: skip
+            lines.append(
+                {
+                    "row": row,
+                    "turn": 0,
+                    "image": int(rng.integers(5, 7)),
+                    "kind": kind,
+                    "transform": str(rng.choice(["identity", "rotate"], p=[0.7, 0.3])),
+                    "magnitude": rng.choice([None, 3.5], p=[0.8, 0.2]),
+                    "progress": 10 if (kind == "checkpoint") != odd[0] else None,
+                    "layers": 2 if (kind == "layers") != odd[1] else None,
+                    "reference": 0 if odd[2] else row,
+                }
+            )
         frame = LOOSE.from_lines(lines)
         results = _validator().validate(LOOSE, frame).results
         for rule in PLAN.rules:
@@ -133,9 +138,15 @@ EVERYTHING = Table(
 )
 LINE = {"key": 0, "other": 0, "part": 0.5, "word": "yes", "state": "b12", "low": 0.1, "high": 0.1, "truth": True}
 GOOD: list[dict[str, Any]] = [
-    {}, {"part": 1.0}, {"low": None}, {"high": None}, {"part": None}, {"low": None, "high": None}, {"state": "a"},
+    {},
+    {"part": 1.0},
+    {"low": None},
+    {"high": None},
+    {"part": None},
+    {"low": None, "high": None},
+    {"state": "a"},
     {"key": 0, "other": 1},
-]  # fmt: skip
+]
 BAD: dict[str, dict[str, Any]] = {
     "values_to_be_between": {"key": -1},
     "compound_columns_to_be_unique": {"key": 7},

@@ -56,24 +56,36 @@ def test_some_images_are_read_alone(tmp_path: Path) -> None:
 BROKEN: list[tuple[Table, Spoil, str]] = [
     (SCORES, lambda f: f.drop(columns="ssim"), "found no column 'ssim'; allowed: row, turn, image"),
     (SCORES, lambda f: f.assign(extra=1), "found unknown column 'extra'"),
-    (SCORES, lambda f: f.assign(ssim=[0.1, np.nan, 0.2, 0.3]),
-     "column ssim, row 1: found NaN; allowed: numbers and null"),
+    (
+        SCORES,
+        lambda f: f.assign(ssim=[0.1, np.nan, 0.2, 0.3]),
+        "column ssim, row 1: found NaN; allowed: numbers and null",
+    ),
     (SCORES, lambda f: f.assign(ssim=[0.1, 0.2, -1.5, 0.3]), r"column ssim: found -1\.5; allowed: -1 to 1"),
-    (ROWS, lambda f: f.assign(probability=[0.1, 0.2, np.nan, 0.3]),
-     "column probability, row 2: found NaN; allowed: numbers$"),
+    (
+        ROWS,
+        lambda f: f.assign(probability=[0.1, 0.2, np.nan, 0.3]),
+        "column probability, row 2: found NaN; allowed: numbers$",
+    ),
     (ROWS, lambda f: f.assign(probability=[0.1, 1.2, 0.2, 0.3]), r"found 1\.2; allowed: 0 to 1"),
     (ROWS, lambda f: f.assign(label=[0, -1, 0, 0]), r"column label: found -1; allowed: 0 to inf"),
     (ROWS, lambda f: f.assign(state=["trained", None, "random", "random"]), "column state, row 1: found null"),
-    (ROWS, lambda f: f.assign(state=["epoch", "trained", "random", "random"]),
-     "column state: found 'epoch'; allowed: text that matches trained"),
+    (
+        ROWS,
+        lambda f: f.assign(state=["epoch", "trained", "random", "random"]),
+        "column state: found 'epoch'; allowed: text that matches trained",
+    ),
     (ROWS, lambda f: f.assign(state=["epoch_001\n", "trained", "random", "random"]), r"found 'epoch_001\\n'; allowed:"),
     (SPLITS, lambda f: f.assign(split="holdout"), "found 'holdout'; allowed: train, validation, test"),
     (SPLITS, lambda f: f.assign(label=["a", "b", "c", "d"]), "column label: found values of another type"),
     (SPLITS, lambda f: f.assign(image=[0, 1, 1, 2]), r"found \{'image': 1\} twice; allowed: once"),
     (SPLITS, lambda f: f.iloc[:0], "table splits: found no rows; at least 1 is needed"),
-    (PLAN, lambda f: f.assign(reference=[1, 0, 0, 0]),
-     r"table plan, row 0 \(row 0\): breaks the rule that a reference row is its own reference"),
-]  # fmt: skip
+    (
+        PLAN,
+        lambda f: f.assign(reference=[1, 0, 0, 0]),
+        r"table plan, row 0 \(row 0\): breaks the rule that a reference row is its own reference",
+    ),
+]
 
 
 @pytest.mark.parametrize(("table", "spoil", "message"), BROKEN)
@@ -127,12 +139,18 @@ def rewritten(table: Table, path: Path, change: Callable[[pa.Table], pa.Table], 
         (lambda table: table[:2], False, "found a file that another program wrote"),
         (lambda table: table, False, "found a file that another program wrote"),
         (lambda table: pa.concat_tables([table, table[:1]]), True, r"found \{'image': 0\} twice; allowed: once"),
-        (lambda table: table.set_column(2, "label", table["label"].cast(pa.int32())), True,
-         r"column label: found values of another type \(int32\); allowed: int64"),
-        (lambda table: table.set_column(2, "label", pa.array([2**64 - 1] * 4, pa.uint64())), True,
-         r"column label: found values of another type \(uint64\); allowed: int64"),
+        (
+            lambda table: table.set_column(2, "label", table["label"].cast(pa.int32())),
+            True,
+            r"column label: found values of another type \(int32\); allowed: int64",
+        ),
+        (
+            lambda table: table.set_column(2, "label", pa.array([2**64 - 1] * 4, pa.uint64())),
+            True,
+            r"column label: found values of another type \(uint64\); allowed: int64",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_file_that_is_not_as_it_was_written_is_refused(
     change: Callable[[pa.Table], pa.Table], keeping: bool, message: str, tmp_path: Path
 ) -> None:
@@ -250,22 +268,35 @@ def test_parts_are_taken_one_after_the_other(tmp_path: Path) -> None:
     assert Counted.most <= 12, "the part that is written, the next one, and the last that the suite looked at"
 
 
-@pytest.mark.parametrize(("spoil", "message"), [
-    (lambda part: part.assign(encoded=[b"a", None]), "images.parquet, from row 2: table images, column encoded, row 1: "
-                                                     "found null; allowed: no nulls"),
-    (lambda part: part.assign(image=[9, 1]), "images.parquet: table images: found {'image': 1} twice; allowed: once"),
-    (lambda part: part.drop(columns="mask"), "images.parquet, from row 2: table images: found no column 'mask'; "
-                                             "allowed: image, encoded, mask"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (
+            lambda part: part.assign(encoded=[b"a", None]),
+            "images.parquet, from row 2: table images, column encoded, row 1: found null; allowed: no nulls",
+        ),
+        (
+            lambda part: part.assign(image=[9, 1]),
+            "images.parquet: table images: found {'image': 1} twice; allowed: once",
+        ),
+        (
+            lambda part: part.drop(columns="mask"),
+            "images.parquet, from row 2: table images: found no column 'mask'; allowed: image, encoded, mask",
+        ),
+    ],
+)
 def test_a_broken_part_leaves_nothing_written(spoil: Spoil, message: str, tmp_path: Path) -> None:
     def parts() -> Iterator[pd.DataFrame]:
         first, second = in_parts(IMAGES, 2)
         yield from (first, spoil(second))
 
     with pytest.raises(UserError) as caught:
-        write_all([
-            (IMAGES, tmp_path / "images.parquet", parts()), (BOXES, tmp_path / "boxes.parquet", example(BOXES)),
-        ])  # fmt: skip
+        write_all(
+            [
+                (IMAGES, tmp_path / "images.parquet", parts()),
+                (BOXES, tmp_path / "boxes.parquet", example(BOXES)),
+            ]
+        )
     assert str(caught.value) == f"{tmp_path}/{message}"
     assert list(tmp_path.iterdir()) == []
 
@@ -280,9 +311,12 @@ def test_no_parts_are_a_table_without_rows(tmp_path: Path) -> None:
 def test_every_part_has_passed_the_suite(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[tuple[str, int]] = []
     monkeypatch.setattr(suites, "run_suite", lambda table, frame, source: seen.append((table.name, len(frame))))
-    write_all([
-        (IMAGES, tmp_path / "images.parquet", in_parts(IMAGES, 3)), (BOXES, tmp_path / "b.parquet", example(BOXES)),
-    ])  # fmt: skip
+    write_all(
+        [
+            (IMAGES, tmp_path / "images.parquet", in_parts(IMAGES, 3)),
+            (BOXES, tmp_path / "b.parquet", example(BOXES)),
+        ]
+    )
     assert seen == [("boxes", 4), ("images", 3), ("images", 1)], "small tables fail before large ones are made"
 
 

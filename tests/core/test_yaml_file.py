@@ -14,10 +14,24 @@ from pipeline.core.yaml_file import DEEPEST, read_yaml
 from tests.world import ROOT
 
 SAME = {
-    "1e-4": 1e-4, "12e03": 12000.0, ".5": 0.5, "-1.": -1.0, "+3": 3, "010": 10, "0o10": 8, "0x1F": 31, "1_000": 1000,
-    "1:30": "1:30", "190:20:30": "190:20:30", "no": "no", "True": True, "~": None, "'3'": "3", "x y": "x y",
+    "1e-4": 1e-4,
+    "12e03": 12000.0,
+    ".5": 0.5,
+    "-1.": -1.0,
+    "+3": 3,
+    "010": 10,
+    "0o10": 8,
+    "0x1F": 31,
+    "1_000": 1000,
+    "1:30": "1:30",
+    "190:20:30": "190:20:30",
+    "no": "no",
+    "True": True,
+    "~": None,
+    "'3'": "3",
+    "x y": "x y",
     "[1, {a: b}]": [1, {"a": "b"}],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("text", SAME)
@@ -52,8 +66,10 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "5,000 brackets": ("seed: " + "[" * 5000 + "]" * 5000, "(too deep within each other|too much within itself)"),
     "60 brackets": ("seed: " + "[" * 60 + "]" * 60, r"seed[.0]*: found too much within itself .* levels"),
     "an alias in a circle": ("seed: &a [*a]", r"seed[.0]*: found too much within itself \(an alias that leads in a"),
-    "aliases that double": ("a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 25)),
-                            "found too much within itself"),
+    "aliases that double": (
+        "a0: &a0 [x, x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]\n" for n in range(1, 25)),
+        "found too much within itself",
+    ),
     "an unknown alias": ("seed: *a", "not valid YAML .*undefined alias"),
     "a tag that makes objects": ("seed: !!python/object/apply:os.system [true]", "could not determine a constructor"),
     "a set": ("seed: !!set {a, b}", "seed: found .*, which YAML takes for a set; allowed"),
@@ -64,7 +80,7 @@ BAD: dict[str, tuple[str | bytes, str]] = {
     "not UTF-8": (b"seed: \xff", r"not valid YAML \(not UTF-8 text: invalid start byte at byte 6\)"),
     "a zero byte": (b"seed: \x00", "not valid YAML"),
     "two documents": ("a: 1\n---\nb: 2\n", "not valid YAML"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BAD)
@@ -84,10 +100,12 @@ def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     cases: list[tuple[Any, str]] = [
-        (tmp_path, "found a folder; allowed: a YAML file"), (tmp_path / "pipe", "found no file; allowed: a YAML file"),
-        (tmp_path / "loop", "Too many levels of symbolic links"), (tmp_path / "none", "there is no such file; run"),
+        (tmp_path, "found a folder; allowed: a YAML file"),
+        (tmp_path / "pipe", "found no file; allowed: a YAML file"),
+        (tmp_path / "loop", "Too many levels of symbolic links"),
+        (tmp_path / "none", "there is no such file; run"),
         (tmp_path / ("x" * 300), "File name too long"),
-    ]  # fmt: skip
+    ]
     for path, message in cases:
         with pytest.raises(UserError, match=message):
             read_yaml(path)

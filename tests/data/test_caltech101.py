@@ -21,24 +21,41 @@ pytestmark = pytest.mark.usefixtures("scratch")
     ("content", "message"),
     [
         ({"box_coord": [[1, 9, 1, 9]]}, "variable obj_contour: found none; allowed: a matrix of finite numbers"),
-        ({"box_coord": "text", "obj_contour": np.ones((2, 4))},
-         "variable box_coord: found one of type <U4; allowed: a matrix of finite numbers"),
-        ({"box_coord": [[1, 9, 1, 9]], "obj_contour": np.full((2, 4), np.nan)},
-         "variable obj_contour: found one of type float64; allowed: a matrix of finite numbers"),
-        ({"box_coord": [[1, 9, 1]], "obj_contour": np.ones((2, 4))},
-         "found box_coord of shape (1, 3) and obj_contour of shape (2, 4); allowed: 4 numbers, and 2 by 3 or more"),
-        ({"box_coord": [[1, 9, 1, 9]], "obj_contour": np.ones((4, 2))},
-         "found box_coord of shape (1, 4) and obj_contour of shape (4, 2); allowed: 4 numbers, and 2 by 3 or more"),
-        ({"box_coord": [[1, 9, 1, 9]], "obj_contour": scipy.sparse.eye(3).tocsc()},
-         "variable obj_contour: found one of type {sparse}; allowed: a matrix of finite numbers"),
-        ({"box_coord": [[1, 9, 1, 9]], "obj_contour": np.ones((2, 4, 3))},
-         "found box_coord of shape (1, 4) and obj_contour of shape (2, 4, 3); allowed: 4 numbers, and 2 by 3 or more"),
-        ({"box_coord": [[1, 9, 1, 9]], "obj_contour": np.full((2, 4), 1e308)},
-         "obj_contour: found 1e+308; allowed: pixels, at most 100000"),
-        ({"box_coord": [[40, 50, 1, 9]], "obj_contour": np.ones((2, 4))},
-         "box_coord: found a box from (0, 39) to (9, 50); allowed: one on its image of 36 by 32 pixels"),
+        (
+            {"box_coord": "text", "obj_contour": np.ones((2, 4))},
+            "variable box_coord: found one of type <U4; allowed: a matrix of finite numbers",
+        ),
+        (
+            {"box_coord": [[1, 9, 1, 9]], "obj_contour": np.full((2, 4), np.nan)},
+            "variable obj_contour: found one of type float64; allowed: a matrix of finite numbers",
+        ),
+        (
+            {"box_coord": [[1, 9, 1]], "obj_contour": np.ones((2, 4))},
+            "found box_coord of shape (1, 3) and obj_contour of shape (2, 4); allowed: 4 numbers, and 2 by 3 or more",
+        ),
+        (
+            {"box_coord": [[1, 9, 1, 9]], "obj_contour": np.ones((4, 2))},
+            "found box_coord of shape (1, 4) and obj_contour of shape (4, 2); allowed: 4 numbers, and 2 by 3 or more",
+        ),
+        (
+            {"box_coord": [[1, 9, 1, 9]], "obj_contour": scipy.sparse.eye(3).tocsc()},
+            "variable obj_contour: found one of type {sparse}; allowed: a matrix of finite numbers",
+        ),
+        (
+            {"box_coord": [[1, 9, 1, 9]], "obj_contour": np.ones((2, 4, 3))},
+            "found box_coord of shape (1, 4) and obj_contour of shape (2, 4, 3); "
+            "allowed: 4 numbers, and 2 by 3 or more",
+        ),
+        (
+            {"box_coord": [[1, 9, 1, 9]], "obj_contour": np.full((2, 4), 1e308)},
+            "obj_contour: found 1e+308; allowed: pixels, at most 100000",
+        ),
+        (
+            {"box_coord": [[40, 50, 1, 9]], "obj_contour": np.ones((2, 4))},
+            "box_coord: found a box from (0, 39) to (9, 50); allowed: one on its image of 36 by 32 pixels",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_malformed_annotation(content: dict[str, Any], message: str, trees: dict[str, Path], tmp_path: Path) -> None:
     tree = changed(trees["caltech101"], tmp_path)
     file = tree / "Annotations" / "animal_03" / "annotation_0001.mat"

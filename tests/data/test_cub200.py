@@ -27,11 +27,15 @@ pytestmark = pytest.mark.usefixtures("scratch")
         ("image_class_labels", 9, "", "found ''; allowed: an image's and a class's number"),
         ("train_test_split", 5, "5 2", "found '5 2'; allowed: an image's number, and 1 (train) or 0 (test)"),
         ("train_test_split", 5, "5000 1", "found image 5000; allowed: those of images.txt"),
-        ("bounding_boxes", 7, "7 1.0 2.0 3.0",
-         "found '7 1.0 2.0 3.0'; allowed: an image's number, and x, y, width and height of a box"),
+        (
+            "bounding_boxes",
+            7,
+            "7 1.0 2.0 3.0",
+            "found '7 1.0 2.0 3.0'; allowed: an image's number, and x, y, width and height of a box",
+        ),
         ("classes", 200, "x 200.Bird", "found 'x 200.Bird'; allowed: a number and a name"),
     ],
-)  # fmt: skip
+)
 def test_a_malformed_line(
     file: str, number: int, line: str, message: str, trees: dict[str, Path], tmp_path: Path
 ) -> None:
@@ -57,8 +61,11 @@ def test_lists_that_do_not_agree(trees: dict[str, Path], tmp_path: Path) -> None
     assert refused("cub200", tree) == f"{labels}: found the class 201; allowed: those of classes.txt"
     labels.write_text(text)
     text = boxes.read_text()
-    for wrong, shown in (("90.0 1.0 5.0 5.0", "(90, 1) to (95, 6)"), ("3.0 nan 5.0 5.0", "(3, nan) to (8, nan)"),
-                         ("3.0 3.0 0.0 5.0", "(3, 3) to (3, 8)")):  # fmt: skip
+    for wrong, shown in (
+        ("90.0 1.0 5.0 5.0", "(90, 1) to (95, 6)"),
+        ("3.0 nan 5.0 5.0", "(3, nan) to (8, nan)"),
+        ("3.0 3.0 0.0 5.0", "(3, 3) to (3, 8)"),
+    ):
         boxes.write_text(re.sub(r"^4 .*$", f"4 {wrong}", text, flags=re.MULTILINE))
         assert refused("cub200", tree) == (
             f"{boxes}: image 4: found a box from {shown}; allowed: one on its image of 39 by 32 pixels"

@@ -32,9 +32,13 @@ def by_torchvision(image: Image.Image, size: int, short: int, resample: Image.Re
 
 @settings(max_examples=200, deadline=None)
 @given(
-    st.integers(1, 150), st.integers(1, 150), st.integers(16, 64), st.sampled_from([1.0, 0.875, 224 / 232, 0.9, 0.5]),
-    st.sampled_from(sorted(MODES)), st.integers(0, 2**16),
-)  # fmt: skip
+    st.integers(1, 150),
+    st.integers(1, 150),
+    st.integers(16, 64),
+    st.sampled_from([1.0, 0.875, 224 / 232, 0.9, 0.5]),
+    st.sampled_from(sorted(MODES)),
+    st.integers(0, 2**16),
+)
 @example(100, 75, 57, 0.875, Image.Resampling.BICUBIC, 0)
 @example(75, 101, 56, 1.0, Image.Resampling.BILINEAR, 0)
 def test_fit_equals_torchvision(

@@ -138,20 +138,30 @@ def test_image_folder_reads_boxes_as_imagenet_has_them(beside: bool, tmp_path: P
         (voc((48, 46), (2, 2, 9, 9)), "size: found 48 by 46 pixels; its picture has 49 by 43"),
         (voc((49, 43), (2, 2, 9, 9))[:-20], "not valid XML (unclosed token: line 2, column 97)"),
         ("<html/>", "found <html>; allowed: <annotation>"),
-        ("<annotation><object><name>bee</name></object></annotation>",
-         "object 1: found no <bndbox>; allowed: one an object"),
-        ("<annotation><size><width>49</width></size></annotation>",
-         "size: height: found None; allowed: a number of pixels"),
+        (
+            "<annotation><object><name>bee</name></object></annotation>",
+            "object 1: found no <bndbox>; allowed: one an object",
+        ),
+        (
+            "<annotation><size><width>49</width></size></annotation>",
+            "size: height: found None; allowed: a number of pixels",
+        ),
         (voc((49, 43), (2, 2, 9, 9), (2, "two", 9, 9)), "bndbox: ymin: found 'two'; allowed: a number of pixels"),
-        (voc((49, 43), (2, 2, 9, 9), (9, 2, 2, 9)),
-         "object 2: found a box from (8, 1) to (2, 9); allowed: one on its image of 49 by 43 pixels"),
-        (voc((49, 43), (60, 2, 70, 9)),
-         "object 1: found a box from (59, 1) to (70, 9); allowed: one on its image of 49 by 43 pixels"),
+        (
+            voc((49, 43), (2, 2, 9, 9), (9, 2, 2, 9)),
+            "object 2: found a box from (8, 1) to (2, 9); allowed: one on its image of 49 by 43 pixels",
+        ),
+        (
+            voc((49, 43), (60, 2, 70, 9)),
+            "object 1: found a box from (59, 1) to (70, 9); allowed: one on its image of 49 by 43 pixels",
+        ),
         ('<?xml version="1.0" encoding="foo"?>' + voc((49, 43)), "not valid XML (unknown encoding: foo)"),
-        (voc((49, 43), (2, "nan", 9, 9)),
-         "object 1: found a box from (1, nan) to (9, 9); allowed: one on its image of 49 by 43 pixels"),
+        (
+            voc((49, 43), (2, "nan", 9, 9)),
+            "object 1: found a box from (1, nan) to (9, 9); allowed: one on its image of 49 by 43 pixels",
+        ),
     ],
-)  # fmt: skip
+)
 def test_image_folder_refuses_boxes_that_it_cannot_use(content: str, message: str, tmp_path: Path) -> None:
     root = folder_of_pictures(tmp_path / "pictures", per_class=2, classes=("ant", "bee"))
     file = root / "bee" / "1.xml"

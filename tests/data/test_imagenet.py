@@ -50,8 +50,15 @@ def copy(tree: Path, tmp_path: Path) -> Path:
 
 
 def load(folder: Path, seed: int = 0, **options: Any) -> Collection:
-    raw = {"loader": "imagenet", "source": "requirements.lock", "image_size": 32, "folder": str(folder),
-           "labels": "devkit", "boxes": True, "images": "all"}  # fmt: skip
+    raw = {
+        "loader": "imagenet",
+        "source": "requirements.lock",
+        "image_size": 32,
+        "folder": str(folder),
+        "labels": "devkit",
+        "boxes": True,
+        "images": "all",
+    }
     return imagenet.load(imagenet.Settings.model_validate(raw | options), seed)
 
 
@@ -213,16 +220,20 @@ def edit(file: Path, old: str, new: str) -> None:
     file.write_text(text.replace(old, new, 1))
 
 
-@pytest.mark.parametrize(("place", "what"), [
-    (FLAT, "images (ILSVRC2012_val_*.JPEG)"),
-    (KIT, "labels (ILSVRC2012_validation_ground_truth.txt)"),
-    (XML, "boxes (ILSVRC2012_val_*.xml)"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("place", "what"),
+    [
+        (FLAT, "images (ILSVRC2012_val_*.JPEG)"),
+        (KIT, "labels (ILSVRC2012_validation_ground_truth.txt)"),
+        (XML, "boxes (ILSVRC2012_val_*.xml)"),
+    ],
+)
 def test_what_is_not_there_is_named(place: str, what: str, copy: Path) -> None:
     shutil.rmtree(copy / place)
     assert refused(copy) == f"{copy}: {what}: found none; allowed: one of the layouts of docs/imagenet.md"
-    settings = imagenet.Settings(loader="imagenet", source="", image_size=32, folder=str(copy), labels="devkit",
-                                 boxes=True, images="all")  # fmt: skip
+    settings = imagenet.Settings(
+        loader="imagenet", source="", image_size=32, folder=str(copy), labels="devkit", boxes=True, images="all"
+    )
     assert imagenet.missing(settings) == [f"{copy}: {what}, from ImageNet's publisher"]
     assert imagenet.missing(settings.model_copy(update={"folder": str(copy / "nowhere")})) != []
     if place == XML:
@@ -318,15 +329,19 @@ WRONG_INDEX = {
     "{": "not valid JSON (Expecting property name enclosed in double quotes: line 1 column 2 (char 1))",
     "[1, 2]": "found no classes; allowed: a mapping of at least 2",
     '{"0": ["n01440764", "tench"]}': "found 1 classes; allowed: a mapping of at least 2",
-    '{"0": ["n01440764", "tench"], "2": ["n01443537", "goldfish"]}':
-        '"1": found null; allowed: a pair such as ["n01440764", "tench"], for each of 0 to 1',
-    '{"0": ["n01440764", "tench"], "1": "goldfish"}':
-        '"1": found "goldfish"; allowed: a pair such as ["n01440764", "tench"], for each of 0 to 1',
-    '{"0": ["n01440764", "tench"], "1": ["goldfish", "n01443537"]}':
-        '"1": found ["goldfish", "n01443537"]; allowed: a pair such as ["n01440764", "tench"], for each of 0 to 1',
-    '{"0": ["n01440764", "tench"], "1": ["n01440764", "goldfish"]}':
-        '"1": found n01440764 a second time; allowed: each class once',
-}  # fmt: skip
+    '{"0": ["n01440764", "tench"], "2": ["n01443537", "goldfish"]}': (
+        '"1": found null; allowed: a pair such as ["n01440764", "tench"], for each of 0 to 1'
+    ),
+    '{"0": ["n01440764", "tench"], "1": "goldfish"}': (
+        '"1": found "goldfish"; allowed: a pair such as ["n01440764", "tench"], for each of 0 to 1'
+    ),
+    '{"0": ["n01440764", "tench"], "1": ["goldfish", "n01443537"]}': (
+        '"1": found ["goldfish", "n01443537"]; allowed: a pair such as ["n01440764", "tench"], for each of 0 to 1'
+    ),
+    '{"0": ["n01440764", "tench"], "1": ["n01440764", "goldfish"]}': (
+        '"1": found n01440764 a second time; allowed: each class once'
+    ),
+}
 
 
 @pytest.mark.parametrize("content", WRONG_INDEX)

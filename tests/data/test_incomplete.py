@@ -59,11 +59,14 @@ def test_a_wrong_number_of_classes(name: str, trees: dict[str, Path], tmp_path: 
 FILES = {
     "caltech101": ["Annotations/Faces_2/annotation_0002.mat"],
     "cifar10": ["cifar-10-batches-py/data_batch_3", "cifar-10-batches-py/batches.meta"],
-    "cub200": ["CUB_200_2011/images/007.Bird_7/Bird_0001_13.jpg", "segmentations/007.Bird_7/Bird_0001_13.png",
-               "CUB_200_2011/bounding_boxes.txt"],
+    "cub200": [
+        "CUB_200_2011/images/007.Bird_7/Bird_0001_13.jpg",
+        "segmentations/007.Bird_7/Bird_0001_13.png",
+        "CUB_200_2011/bounding_boxes.txt",
+    ],
     "eurosat": [],
     "oxford102": ["jpg/image_00010.jpg", "segmim/segmim_00010.jpg"],
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("name", "file"), [(name, file) for name, files in FILES.items() for file in files])

@@ -49,8 +49,18 @@ def pictures(height: int, width: int) -> np.ndarray:
     ramp = np.linspace(0, 255, height * width).astype(np.uint8).reshape(height, width, 1)
     saturated = np.where(noise > 128, 255, 0)
     one_colour = np.broadcast_to([250, 3, 90], noise.shape)
-    made = [noise, noise // 4 + 60, noise * 0 + 77, noise * 0, noise * 0 + 255, saturated, one_colour,
-            np.repeat(ramp, 3, axis=2), noise // 90 + 3, noise // 128 + 99]  # fmt: skip
+    made = [
+        noise,
+        noise // 4 + 60,
+        noise * 0 + 77,
+        noise * 0,
+        noise * 0 + 255,
+        saturated,
+        one_colour,
+        np.repeat(ramp, 3, axis=2),
+        noise // 90 + 3,
+        noise // 128 + 99,
+    ]
     return np.stack([np.asarray(one, np.uint8) for one in made])
 
 

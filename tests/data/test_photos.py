@@ -64,8 +64,9 @@ def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(packages.metadata, "version", gone)
     assert photos.missing(SETTINGS) == [
-        "the package foolbox, which `make setup` installs", "the package scikit-image, which `make setup` installs",
-    ]  # fmt: skip
+        "the package foolbox, which `make setup` installs",
+        "the package scikit-image, which `make setup` installs",
+    ]
     with pytest.raises(
         UserError, match=r"^the package foolbox is not installed; allowed: the one in requirements\.lock"
     ):
@@ -85,8 +86,10 @@ def test_a_photograph_of_no_class_is_refused(name: str, monkeypatch: pytest.Monk
 def test_the_stage_prepares_them(tmp_path: Path) -> None:
     world = World(tmp_path)
     assert world.params["datasets"]["photos"] == {
-        "loader": "photos", "source": "requirements.lock", "image_size": 128,
-    }  # fmt: skip
+        "loader": "photos",
+        "source": "requirements.lock",
+        "image_size": 128,
+    }
     world.stage("prepare", "--dataset", "photos")
     folder = world.root / "data/prepared/photos"
     splits = pd.read_parquet(folder / "splits.parquet")

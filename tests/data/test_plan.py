@@ -24,9 +24,11 @@ from pipeline.data.transforms import TRANSFORMS
 def collection(per_class: int = 30, classes: int = 4) -> Collection:
     count = per_class * classes
     return Collection(
-        [f"class {i}" for i in range(classes)], [f"image {i}" for i in range(count)],
-        np.arange(count, dtype=np.int64) % classes, [b""] * count,
-    )  # fmt: skip
+        [f"class {i}" for i in range(classes)],
+        [f"image {i}" for i in range(count)],
+        np.arange(count, dtype=np.int64) % classes,
+        [b""] * count,
+    )
 
 
 SPLIT = SplitSettings(validation=0.1, test=0.4)
@@ -139,10 +141,13 @@ def test_some_images_may_come_before_all_others(splits: pd.DataFrame) -> None:
     assert set(plan["row"]) == set(plain["row"])
 
 
-@pytest.mark.parametrize(("first", "message"), [
-    (("image 9999",), r"found 'image 9999', did you mean 'image \d+'\?; allowed: names of test images of test"),
-    ((None, None), "found 'image .*' twice; allowed: once"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("first", "message"),
+    [
+        (("image 9999",), r"found 'image 9999', did you mean 'image \d+'\?; allowed: names of test images of test"),
+        ((None, None), "found 'image .*' twice; allowed: once"),
+    ],
+)
 def test_what_comes_first_is_a_test_image_and_named_once(splits: pd.DataFrame, first: Any, message: str) -> None:
     name = splits["name"][splits["split"] == "test"].iloc[0]
     settings = SETTINGS.model_copy(update={"first": {"test": tuple(one or name for one in first)}})
@@ -161,8 +166,15 @@ def test_every_image_is_seen_by_networks_with_more_and_more_random_stages(splits
 
 def test_row_numbers_depend_on_the_picture_and_the_perturbation_alone() -> None:
     row = {"kind": "transform", "transform": "rotate", "magnitude": 3.5, "progress": None, "layers": None}
-    others = [{"kind": "random"}, {"transform": "blur"}, {"magnitude": -3.5}, {"magnitude": None}, {"progress": 10},
-              {"kind": "layers", "layers": 10}, {"kind": "layers", "layers": 1}]  # fmt: skip
+    others = [
+        {"kind": "random"},
+        {"transform": "blur"},
+        {"magnitude": -3.5},
+        {"magnitude": None},
+        {"progress": 10},
+        {"kind": "layers", "layers": 10},
+        {"kind": "layers", "layers": 1},
+    ]
     numbers = [row_number("a", row), row_number("b", row), *(row_number("a", row | other) for other in others)]
     assert len(set(numbers)) == len(numbers)
     assert row_number("a", dict(row)) == numbers[0] == 530122653635645962

@@ -31,8 +31,21 @@ def scores(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
     frame["valid_pixels"] = 9
     frame["ssim"] = pd.array([None if s is None else s for s in frame["ssim"]], dtype="Float64")
     frame["spearman"] = frame["ssim"]
-    columns = ["row", "turn", "image", "kind", "transform", "magnitude", "state", "label", "reference_prediction",
-               "prediction", "valid_pixels", "ssim", "spearman"]  # fmt: skip
+    columns = [
+        "row",
+        "turn",
+        "image",
+        "kind",
+        "transform",
+        "magnitude",
+        "state",
+        "label",
+        "reference_prediction",
+        "prediction",
+        "valid_pixels",
+        "ssim",
+        "spearman",
+    ]
     check(SCORES, frame[columns], "test")
     return frame[columns]
 
@@ -90,10 +103,17 @@ def random_scores(seed: int, count: int = 400) -> pd.DataFrame:
     kinds = rng.choice(["transform", "random", "checkpoint"], count, p=[0.7, 0.1, 0.2])
     names = rng.choice(["rotate", "flip_lr", "blur", "color"], count)
     rows = [
-        (int(rng.integers(12)), kind, name if kind == "transform" else "identity", int(rng.integers(3)),
-         int(rng.integers(3)), int(rng.integers(3)), float(np.round(rng.uniform(-0.2, 1), 6)))
+        (
+            int(rng.integers(12)),
+            kind,
+            name if kind == "transform" else "identity",
+            int(rng.integers(3)),
+            int(rng.integers(3)),
+            int(rng.integers(3)),
+            float(np.round(rng.uniform(-0.2, 1), 6)),
+        )
         for kind, name in zip(kinds, names, strict=True)
-    ]  # fmt: skip
+    ]
     return scores(rows)
 
 

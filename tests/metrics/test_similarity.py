@@ -75,9 +75,12 @@ def test_masked_similarity_equals_the_libraries(
 
 @settings(max_examples=60, deadline=None)
 @given(
-    st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 2, 5]), st.sampled_from([3, 5, 7]), st.sampled_from(BOTH),
+    st.integers(0, 2**32 - 1),
+    st.sampled_from([0, 1, 2, 5]),
+    st.sampled_from([3, 5, 7]),
+    st.sampled_from(BOTH),
     st.floats(0.005, 0.2),
-)  # fmt: skip
+)
 def test_any_mask_counts_the_windows_that_skimage_and_scipy_leave(
     seed: int, levels: int, window: int, validity: Validity, holes: float
 ) -> None:

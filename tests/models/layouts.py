@@ -100,9 +100,15 @@ def convnext_as_published(state: State) -> State:
 
 def vit_of_torchvision(state: State) -> State:
     names = {"cls_token": "class_token", "pos_embed": "encoder.pos_embedding"}
-    pairs = [("patch_embed.proj.", "conv_proj."), (".norm1.", ".ln_1."), (".norm2.", ".ln_2."),
-             (".attn.qkv.", ".self_attention.in_proj_"), (".attn.proj.", ".self_attention.out_proj."),
-             (".mlp.fc1.", ".mlp.0."), (".mlp.fc2.", ".mlp.3.")]  # fmt: skip
+    pairs = [
+        ("patch_embed.proj.", "conv_proj."),
+        (".norm1.", ".ln_1."),
+        (".norm2.", ".ln_2."),
+        (".attn.qkv.", ".self_attention.in_proj_"),
+        (".attn.proj.", ".self_attention.out_proj."),
+        (".mlp.fc1.", ".mlp.0."),
+        (".mlp.fc2.", ".mlp.3."),
+    ]
     published = {"heads.head.weight": torch.ones(2, 2)}
     for name, tensor in state.items():
         new = re.sub(r"^blocks\.(\d+)\.", r"encoder.layers.encoder_layer_\1.", names.get(name, name))

@@ -14,9 +14,13 @@ from pipeline.models.network import Network
 from tests.conftest import described
 
 SMALL: dict[str, Any] = {
-    "arguments": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]}, "crop_fraction": 1.0, "mean": [0.5, 0.5, 0.5],
-    "std": [0.2, 0.2, 0.2], "cam_layer": "layer4.-1", "cam_layout": "channels_first",
-}  # fmt: skip
+    "arguments": {"layers": [1, 1, 1, 1], "channels": [8, 8, 8, 16]},
+    "crop_fraction": 1.0,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.2, 0.2, 0.2],
+    "cam_layer": "layer4.-1",
+    "cam_layout": "channels_first",
+}
 
 
 def small_network(classes: int = 4, size: int = 32, head: tuple[int, ...] = (), **changes: Any) -> Network:
@@ -29,29 +33,41 @@ def small_resnet(classes: int = 4, size: int = 32, seed: int = 0, head: tuple[in
 
 FAMILIES: dict[str, tuple[str, dict[str, Any], str, Layout, Callable[[torch.Tensor], torch.Tensor]]] = {
     "resnet": (
-        "resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8}, "layer4.-1",
-        "channels_first", lambda tensor: tensor,
+        "resnet18",
+        {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16], "output_stride": 8},
+        "layer4.-1",
+        "channels_first",
+        lambda tensor: tensor,
     ),
     "vit": (
         "vit_tiny_patch16_224",
-        {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2}, "blocks.-1.norm1", "tokens",
+        {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 2},
+        "blocks.-1.norm1",
+        "tokens",
         lambda tensor: tensor[:, 1:].reshape(len(tensor), 7, 7, -1).permute(0, 3, 1, 2),
     ),
     "xcit": (
         "xcit_nano_12_p16_224",
-        {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "cls_attn_layers": 1}, "blocks.-1.norm1",
-        "tokens", lambda tensor: tensor.reshape(len(tensor), 7, 7, -1).permute(0, 3, 1, 2),
+        {"patch_size": 8, "embed_dim": 32, "depth": 2, "num_heads": 4, "cls_attn_layers": 1},
+        "blocks.-1.norm1",
+        "tokens",
+        lambda tensor: tensor.reshape(len(tensor), 7, 7, -1).permute(0, 3, 1, 2),
     ),
     "swin": (
         "swin_tiny_patch4_window7_224",
-        {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 7}, "layers.-1.blocks.-1.norm1",
-        "channels_last", lambda tensor: tensor.permute(0, 3, 1, 2),
+        {"embed_dim": 16, "depths": [1, 1], "num_heads": [1, 2], "window_size": 7},
+        "layers.-1.blocks.-1.norm1",
+        "channels_last",
+        lambda tensor: tensor.permute(0, 3, 1, 2),
     ),
     "convnext": (
-        "convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16], "output_stride": 8}, "stages.-1.blocks.-1",
-        "channels_first", lambda tensor: tensor,
+        "convnext_atto",
+        {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16], "output_stride": 8},
+        "stages.-1.blocks.-1",
+        "channels_first",
+        lambda tensor: tensor,
     ),
-}  # fmt: skip
+}
 """Architecture, arguments, CAM layer, its layout, and how its output becomes (N, C, 7, 7), for images of 56 pixels."""
 
 

@@ -41,9 +41,14 @@ def test_bad_models(change: dict[str, Any], message: str) -> None:
 
 @pytest.mark.parametrize(
     ("layer", "layout", "shape"),
-    [("layer4.-1", "tokens", r"\(1, 16, \d, \d\)"), ("layer4.-1", "channels_last", r"\(1, 16, \d, \d\)"),
-     ("fc", "tokens", r"\(1, 4\)"), ("global_pool", "channels_first", r"\(1, 16\)"), ("fc", "channels_last", "")],
-)  # fmt: skip
+    [
+        ("layer4.-1", "tokens", r"\(1, 16, \d, \d\)"),
+        ("layer4.-1", "channels_last", r"\(1, 16, \d, \d\)"),
+        ("fc", "tokens", r"\(1, 4\)"),
+        ("global_pool", "channels_first", r"\(1, 16\)"),
+        ("fc", "channels_last", ""),
+    ],
+)
 def test_a_wrong_layout_is_found_out(layer: str, layout: str, shape: str) -> None:
     message = rf"cam_layout: found '{layout}' for layer {layer}, whose output has shape {shape}"
     with pytest.raises(UserError, match=message):
@@ -126,9 +131,18 @@ def test_tokens_are_laid_out_row_by_row_without_the_class_token() -> None:
 def test_an_architecture_alone_is_enough() -> None:
     settings = params.check("models.mine", ModelSettings, {"architecture": "resnet18"})
     assert settings.model_dump() == {
-        "architecture": "resnet18", "arguments": {}, "crop_fraction": "auto", "interpolation": "auto", "mean": "auto",
-        "std": "auto", "cam_layer": "auto", "cam_layout": "auto", "weights": None, "recipes": {}, "checkpoints": {},
-    }  # fmt: skip
+        "architecture": "resnet18",
+        "arguments": {},
+        "crop_fraction": "auto",
+        "interpolation": "auto",
+        "mean": "auto",
+        "std": "auto",
+        "cam_layer": "auto",
+        "cam_layout": "auto",
+        "weights": None,
+        "recipes": {},
+        "checkpoints": {},
+    }
     network = Network(settings=settings.network(), classes=3, image_size=64, head=())
     model = build(network, seed=0)
     assert model(torch.zeros(1, 3, 64, 64)).shape == (1, 3)
@@ -138,9 +152,16 @@ def test_an_architecture_alone_is_enough() -> None:
 def test_a_file_and_epochs_alone_are_enough_too() -> None:
     weights = params.check("weights", FileWeights, {"file": "x.pth"})
     assert weights.model_dump() == {
-        "file": "x.pth", "package": None, "url": None, "sha256": None, "inside": (), "drop": (), "prefixes": (),
-        "fresh": (), "names": "timm",
-    }  # fmt: skip
+        "file": "x.pth",
+        "package": None,
+        "url": None,
+        "sha256": None,
+        "inside": (),
+        "drop": (),
+        "prefixes": (),
+        "fresh": (),
+        "names": "timm",
+    }
     recipe = params.check("training.mine", TrainingSettings, {"epochs": 10})
     assert (recipe.head, recipe.backbone, recipe.precision, recipe.clip_value) == ((), "trained", "float32", None)
     with pytest.raises(UserError, match=r"training\.mine\.epochs: missing; it has no default"):
@@ -179,9 +200,11 @@ def test_what_timm_does_not_say_is_as_imagenets_pictures_usually_are(monkeypatch
 @pytest.mark.parametrize("changes", [{}, {"mean": "auto"}])
 @pytest.mark.parametrize(
     ("architecture", "message"),
-    [("resnet81", "no timm model is called 'resnet81', did you mean 'resnet"),
-     ("resnet18.tv_in2k", "no kind of weights of resnet18 is called 'resnet18.tv_in2k', did you mean")],
-)  # fmt: skip
+    [
+        ("resnet81", "no timm model is called 'resnet81', did you mean 'resnet"),
+        ("resnet18.tv_in2k", "no kind of weights of resnet18 is called 'resnet18.tv_in2k', did you mean"),
+    ],
+)
 def test_an_architecture_that_timm_does_not_know_is_one_line(
     architecture: str, message: str, changes: dict[str, str]
 ) -> None:

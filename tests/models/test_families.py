@@ -46,7 +46,7 @@ FAMILIES: dict[str, tuple[dict[str, Any], int, str, int]] = {
     "mixer_s32_224": ({}, 224, "blocks.7.norm1", 7),
     "resmlp_12_224": ({}, 224, "blocks.11.norm1", 14),
     "gmlp_s16_224": ({}, 224, "blocks.29", 14),
-}  # fmt: skip
+}
 
 
 BEHIND_ATTENTION = {"swinv2_tiny_window8_256"}
@@ -90,9 +90,14 @@ def test_the_layer_is_found(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("architecture", "message"),
-    [("mvitv2_tiny", "cam_layer: found 'auto'; timm does not say where the last features of this architecture are"),
-     ("hrnet_w18_small", r"cam_layout: found 'auto'; timm does not say how the output of stage4 is laid out \(None\)")],
-)  # fmt: skip
+    [
+        ("mvitv2_tiny", "cam_layer: found 'auto'; timm does not say where the last features of this architecture are"),
+        (
+            "hrnet_w18_small",
+            r"cam_layout: found 'auto'; timm does not say how the output of stage4 is laid out \(None\)",
+        ),
+    ],
+)
 def test_what_timm_does_not_say_the_user_has_to(architecture: str, message: str) -> None:
     with pytest.raises(UserError, match=message):
         build(described(architecture, 5, 224), seed=0)

@@ -18,15 +18,18 @@ from tests.conftest import described, wrapped
 NETWORKS: dict[str, tuple[str, dict[str, Any], str, str, int]] = {
     "resnet": ("resnet18", {"layers": [1, 1, 1, 1], "channels": [8, 8, 16, 16]}, "layer4.-1", "channels_first", 13),
     "resnet50": ("resnet50", {}, "layer4.-1", "channels_first", 53),
-    "densenet": ("densenet121", {"growth_rate": 4, "block_config": [2, 2]}, "features.-1",
-                 "channels_first", 5),
+    "densenet": ("densenet121", {"growth_rate": 4, "block_config": [2, 2]}, "features.-1", "channels_first", 5),
     "efficientnet": ("efficientnet_b0", {}, "blocks.-1", "channels_first", 49),
     "xcit": ("xcit_nano_12_p8_224", {"embed_dim": 32, "depth": 2, "num_heads": 2}, "blocks.-1.norm1", "tokens", 3),
-    "vit": ("vit_tiny_patch16_224", {"embed_dim": 32, "depth": 1, "num_heads": 2}, "blocks.-1.norm1",
-            "tokens", 0),
-    "convnext": ("convnext_atto", {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]}, "stages.-1.blocks.-1",
-                 "channels_first", 0),
-}  # fmt: skip
+    "vit": ("vit_tiny_patch16_224", {"embed_dim": 32, "depth": 1, "num_heads": 2}, "blocks.-1.norm1", "tokens", 0),
+    "convnext": (
+        "convnext_atto",
+        {"depths": [1, 1, 1, 1], "dims": [8, 8, 16, 16]},
+        "stages.-1.blocks.-1",
+        "channels_first",
+        0,
+    ),
+}
 
 
 def disturbed(model: Classifier) -> Classifier:

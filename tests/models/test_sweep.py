@@ -152,11 +152,14 @@ def test_predictions_are_the_greatest_scores(weights: Path) -> None:
 
 def test_rows_have_the_state_that_they_need_and_only_states_that_are_there() -> None:
     plan = pd.DataFrame(
-        {"row": range(7), "image": [7, 7, 8, 8, 8, 8, 7],
-         "kind": ["reference", "transform", "random", "checkpoint", "checkpoint", "layers", "layers"],
-         "progress": pd.array([None, None, None, 10, 50, None, None], "Int64"),
-         "layers": pd.array([None, None, None, None, None, 1, 2], "Int64")}
-    )  # fmt: skip
+        {
+            "row": range(7),
+            "image": [7, 7, 8, 8, 8, 8, 7],
+            "kind": ["reference", "transform", "random", "checkpoint", "checkpoint", "layers", "layers"],
+            "progress": pd.array([None, None, None, 10, 50, None, None], "Int64"),
+            "layers": pd.array([None, None, None, None, None, 1, 2], "Int64"),
+        }
+    )
     labels = pd.Series({7: 1, 8: 3})
     found = rows_of(plan, labels, {"checkpoint": {50: "epoch_005"}, "layers": {}})
     assert found["row"].tolist() == [0, 1, 2, 4]

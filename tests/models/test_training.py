@@ -22,10 +22,21 @@ from tests.conftest import CLASSES, SIDE, small_convnet
 from tests.models.networks import small_resnet
 
 RECIPE = TrainingSettings(
-    epochs=10, batch_size=16, head=(), backbone="trained", precision="float32", optimizer="adam",
-    learning_rate=0.01, momentum=0.9, weight_decay=0.0, warmup_steps=3, clip_value=1.0,
-    plateau_patience=1, plateau_factor=0.5, augment=True,
-)  # fmt: skip
+    epochs=10,
+    batch_size=16,
+    head=(),
+    backbone="trained",
+    precision="float32",
+    optimizer="adam",
+    learning_rate=0.01,
+    momentum=0.9,
+    weight_decay=0.0,
+    warmup_steps=3,
+    clip_value=1.0,
+    plateau_patience=1,
+    plateau_factor=0.5,
+    augment=True,
+)
 
 
 def patterns(count: int, seed: int) -> Split:

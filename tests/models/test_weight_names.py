@@ -41,8 +41,9 @@ def test_checkpoints_of_the_paper(name: str, tmp_path: Path) -> None:
     path = tmp_path / "checkpoint.pth"
     settings = small_settings(name, path)
     source, model = disturbed(small_model(settings, 5, 1)), small_model(settings, 7, 2)
-    backbone = {key: tensor for key, tensor in source.network.state_dict().items()
-                if key not in source.classifier_weights()}  # fmt: skip
+    backbone = {
+        key: tensor for key, tensor in source.network.state_dict().items() if key not in source.classifier_weights()
+    }
     torch.save(LAYOUTS[name](backbone), path)
     fresh = {key: tensor.clone() for key, tensor in model.network.state_dict().items()}
 
@@ -60,15 +61,30 @@ def test_checkpoints_of_the_paper(name: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("names", "drop", "theirs", "ours"),
     [
-        ("torchvision_vit", [], lambda: torchvision.models.VisionTransformer(32, 16, 2, 2, 24, 96, num_classes=6),
-         lambda: timm.create_model("vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=24, num_heads=2,
-                                   num_classes=6)),
-        ("torchvision_swin", ["*.relative_position_index"],
-         lambda: torchvision.models.SwinTransformer([4, 4], 8, [1, 2, 1], [1, 2, 2], [4, 4], num_classes=6),
-         lambda: timm.create_model("swin_tiny_patch4_window7_224", img_size=64, embed_dim=8, depths=(1, 2, 1),
-                                   num_heads=(1, 2, 2), window_size=4, num_classes=6)),
+        (
+            "torchvision_vit",
+            [],
+            lambda: torchvision.models.VisionTransformer(32, 16, 2, 2, 24, 96, num_classes=6),
+            lambda: timm.create_model(
+                "vit_tiny_patch16_224", img_size=32, depth=2, embed_dim=24, num_heads=2, num_classes=6
+            ),
+        ),
+        (
+            "torchvision_swin",
+            ["*.relative_position_index"],
+            lambda: torchvision.models.SwinTransformer([4, 4], 8, [1, 2, 1], [1, 2, 2], [4, 4], num_classes=6),
+            lambda: timm.create_model(
+                "swin_tiny_patch4_window7_224",
+                img_size=64,
+                embed_dim=8,
+                depths=(1, 2, 1),
+                num_heads=(1, 2, 2),
+                window_size=4,
+                num_classes=6,
+            ),
+        ),
     ],
-)  # fmt: skip
+)
 def test_torchvisions_networks_become_timms(
     names: str, drop: list[str], theirs: Callable[[], torch.nn.Module], ours: Callable[[], torch.nn.Module]
 ) -> None:
@@ -88,16 +104,21 @@ def test_torchvisions_networks_become_timms(
 
 @pytest.mark.parametrize(
     ("names", "filtered", "published"),
-    [("convnext", convnext.checkpoint_filter_fn, convnext_as_published),
-     ("swin", swin_transformer.checkpoint_filter_fn, swin_as_published)],
-)  # fmt: skip
+    [
+        ("convnext", convnext.checkpoint_filter_fn, convnext_as_published),
+        ("swin", swin_transformer.checkpoint_filter_fn, swin_as_published),
+    ],
+)
 def test_names_become_what_timms_own_filter_makes_of_them(
     names: str, filtered: Callable[..., State], published: Callable[[State], State]
 ) -> None:
     name = {"convnext": "spark_convnext_small", "swin": "ibot_swin_tiny"}[names]
     architecture, arguments = SMALL[PROFILE["models"][name]["architecture"]]
-    network = timm.create_model(architecture, num_classes=4, img_size=64, **arguments) if names == "swin" else (
-        timm.create_model(architecture, num_classes=4, **arguments))  # fmt: skip
+    network = (
+        timm.create_model(architecture, num_classes=4, img_size=64, **arguments)
+        if names == "swin"
+        else (timm.create_model(architecture, num_classes=4, **arguments))
+    )
     state = published(network.state_dict())
     state = {re.sub(r"^head\.(norm|fc)\.", r"head.", key): tensor for key, tensor in state.items()}
     ours = rename(state, rules(names=names, drop=["*.relative_position_index", "*.attn_mask"]), "test")

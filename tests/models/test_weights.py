@@ -45,8 +45,11 @@ BAD: list[tuple[Callable[[State], Any], dict[str, Any], str]] = [
     (lambda s: {"model": s}, {"inside": ["state_dict"]}, r"there is no 'state_dict' inside \(found: model\)"),
     (lambda s: {"model": s, "epoch": 3}, {}, r"found 'model', which is a \w+ and not a tensor; allowed: names and"),
     (lambda s: {f"module.{k}": t for k, t in s.items()}, {}, r"weights \(module\.conv1\.weight, .* do not belong"),
-    (lambda s: s | {"module.conv1.weight": s["conv1.weight"]}, {"prefixes": ["module."]},
-     r"two weights become 'conv1\.weight'"),
+    (
+        lambda s: s | {"module.conv1.weight": s["conv1.weight"]},
+        {"prefixes": ["module."]},
+        r"two weights become 'conv1\.weight'",
+    ),
     (lambda s: s | {"args": pytest.approx(1)}, {}, r"found an object of type \S+, which is not read because"),
     (lambda s: s | {3: torch.ones(1)}, {}, r"found the name '3' of type int; allowed: printable text"),
     (lambda s: s | {("a", 1): torch.ones(1)}, {}, r"found the name \"\('a', 1\)\" of type tuple; allowed: printable"),
@@ -54,14 +57,17 @@ BAD: list[tuple[Callable[[State], Any], dict[str, Any], str]] = [
     (lambda s: s | {"conv1.weight": s["conv1.weight"].to_sparse()}, {}, r"'conv1\.weight', which is a sparse tensor"),
     (lambda s: s | {"conv1.weight": s["conv1.weight"].to("meta")}, {}, r"'conv1\.weight', which is a tensor without"),
     (lambda s: s | {"conv1.weight": quantized(s["conv1.weight"])}, {}, r"'conv1\.weight', which is a quantized tensor"),
-    (lambda s: s | {"conv1.weight": s["conv1.weight"].to(torch.complex64)}, {},
-     r"conv1\.weight has type complex64; allowed: floating-point numbers"),
+    (
+        lambda s: s | {"conv1.weight": s["conv1.weight"].to(torch.complex64)},
+        {},
+        r"conv1\.weight has type complex64; allowed: floating-point numbers",
+    ),
     (lambda s: s | {"conv1.weight": s["conv1.weight"] > 0}, {}, r"conv1\.weight has type bool; allowed: floating-poi"),
     (lambda s: s | {"conv1.weight": s["conv1.weight"].int()}, {}, r"conv1\.weight has type int32; allowed: floating-"),
     (lambda s: s | {"conv1.weight": s["conv1.weight"] * float("nan")}, {}, r"conv1\.weight has NaN or infinity"),
     (lambda s: s | {"bn1.running_var": s["bn1.running_var"] / 0}, {}, r"bn1\.running_var has NaN or infinity"),
     (lambda s: s, {"sha256": "0" * 64}, r"found SHA-256 [0-9a-f]{64} \(\d+ bytes\); allowed: 0{64} \(params"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("change", "settings", "message"), BAD)
@@ -107,10 +113,13 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 def test_what_is_no_file_is_not_waited_for(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     cases = [
-        (tmp_path, "found a folder; allowed: a file"), (Path("/dev/zero"), "found a device; allowed: a file"),
-        (tmp_path / "pipe", "found a pipe; allowed: a file"), (tmp_path / ("x" * 300), "File name too long"),
-        (Path(), "found a folder; allowed: a file"), (tmp_path / "none", "(No such file|there is no file)"),
-    ]  # fmt: skip
+        (tmp_path, "found a folder; allowed: a file"),
+        (Path("/dev/zero"), "found a device; allowed: a file"),
+        (tmp_path / "pipe", "found a pipe; allowed: a file"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (Path(), "found a folder; allowed: a file"),
+        (tmp_path / "none", "(No such file|there is no file)"),
+    ]
     for path, message in cases:
         with pytest.raises(UserError, match=message):
             read(path)
@@ -131,11 +140,14 @@ class Trap:
 
 @pytest.mark.parametrize(
     ("content", "named"),
-    [(Trap(print), "(builtins|__builtin__).print"), (Trap(os.system), "posix.system"),
-     (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
-     (ModelSettings(architecture="a"), "pipeline.models.recipe.ModelSettings")],
+    [
+        (Trap(print), "(builtins|__builtin__).print"),
+        (Trap(os.system), "posix.system"),
+        (torch.nn.Linear(2, 2), "torch.nn.modules.linear.Linear"),
+        (ModelSettings(architecture="a"), "pipeline.models.recipe.ModelSettings"),
+    ],
     ids=["print", "system", "a module", "settings"],
-)  # fmt: skip
+)
 @pytest.mark.parametrize("how", ["torch", "torch before 1.6", "pickle"])
 def test_code_in_a_checkpoint_is_named_and_does_not_run(
     content: Any, named: str, how: str, tmp_path: Path, capfd: pytest.CaptureFixture[str]
@@ -249,8 +261,7 @@ def test_weights_of_timm(monkeypatch: pytest.MonkeyPatch) -> None:
         from_timm(tagged, SIZE, where)
     source = disturbed(small_model(settings, 3, 5)).network.state_dict()
     backbone = {key: tensor for key, tensor in source.items() if not key.startswith("fc.")}
-    monkeypatch.setattr("timm.models._builder.load_pretrained",
-                        lambda model, **_: model.load_state_dict(backbone))  # fmt: skip
+    monkeypatch.setattr("timm.models._builder.load_pretrained", lambda model, **_: model.load_state_dict(backbone))
     model = small_model(tagged, 3, 0)
     assert load_pretrained(model, tagged, SIZE, "x") == "timm's resnet18.tv_in1k"
     assert all(torch.equal(model.network.state_dict()[key], tensor) for key, tensor in backbone.items())

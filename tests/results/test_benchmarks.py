@@ -11,8 +11,19 @@ import pytest
 
 from tests.world import ROOT, World
 
-PROMISED = {"model", "image_size", "method", "way", "ms_per_map", "ratio", "floor_ms", "efficiency_kernel",
-            "efficiency_stage", "max_abs_diff", "mb_per_1000_maps"}  # fmt: skip
+PROMISED = {
+    "model",
+    "image_size",
+    "method",
+    "way",
+    "ms_per_map",
+    "ratio",
+    "floor_ms",
+    "efficiency_kernel",
+    "efficiency_stage",
+    "max_abs_diff",
+    "mb_per_1000_maps",
+}
 
 
 @pytest.fixture
@@ -27,10 +38,28 @@ def world(tmp_path: Path) -> World:
 @pytest.mark.slow
 def test_a_small_measurement(world: World) -> None:
     world.run(
-        sys.executable, "-m", "benchmarks.speed", "--models", "resnet_mini", "--image-size", "32", "--images", "2",
-        "--methods", "grad_cam", "ablation_cam", "integrated_gradients", "smooth_grad", "opti_cam", "--scale", "0.5",
-        "--seconds", "0.1", "--repeats", "1",
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "benchmarks.speed",
+        "--models",
+        "resnet_mini",
+        "--image-size",
+        "32",
+        "--images",
+        "2",
+        "--methods",
+        "grad_cam",
+        "ablation_cam",
+        "integrated_gradients",
+        "smooth_grad",
+        "opti_cam",
+        "--scale",
+        "0.5",
+        "--seconds",
+        "0.1",
+        "--repeats",
+        "1",
+    )
     table = pd.read_csv(world.root / "metrics" / "benchmark.csv")
     assert set(table.columns) >= PROMISED
     methods = table[table["floor_ms"].notna()]
@@ -52,9 +81,20 @@ def test_a_small_measurement(world: World) -> None:
 @pytest.mark.slow
 def test_a_small_measurement_of_faithfulness(world: World) -> None:
     world.run(
-        sys.executable, "-m", "benchmarks.faithfulness", "--models", "resnet_mini", "--image-size", "32", "--images",
-        "2", "--few", "2", "--repeats", "1",
-    )  # fmt: skip
+        sys.executable,
+        "-m",
+        "benchmarks.faithfulness",
+        "--models",
+        "resnet_mini",
+        "--image-size",
+        "32",
+        "--images",
+        "2",
+        "--few",
+        "2",
+        "--repeats",
+        "1",
+    )
     table = pd.read_csv(world.root / "metrics" / "benchmark_faithfulness.csv").set_index("family")
     assert set(table.index) == {"masking", "insertion", "deletion", "ROAD", "infidelity"}
     assert (table[["ms_per_map", "floor_ms", "efficiency"]] > 0).all(axis=None)

@@ -52,8 +52,9 @@ def ready() -> Ready:
 
 
 def candidate(name: str, saliency: np.ndarray, *, control: bool = False) -> Candidate:
-    def explain(model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Any,
-                seeds: Sequence[int]) -> torch.Tensor:  # fmt: skip
+    def explain(
+        model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Any, seeds: Sequence[int]
+    ) -> torch.Tensor:
         return torch.from_numpy(saliency[None]).float()
 
     method = Method(MethodSettings, explain, "unit", lambda settings: Cost(), control=control)
@@ -77,9 +78,11 @@ def picture() -> np.ndarray:
 def choice(ready: Ready, picture: np.ndarray) -> Choice:
     noise = np.random.default_rng(0).random((SIDE, SIDE))
     candidates = [
-        candidate("constant", np.full((SIDE, SIDE), 0.5)), candidate("elsewhere", 1 - on_patch()),
-        candidate("noise", noise, control=True), candidate("right", on_patch()),
-    ]  # fmt: skip
+        candidate("constant", np.full((SIDE, SIDE), 0.5)),
+        candidate("elsewhere", 1 - on_patch()),
+        candidate("noise", noise, control=True),
+        candidate("right", on_patch()),
+    ]
     return choose(ready, "drawn", picture, None, candidates, METRIC, SETTINGS, 0)
 
 
@@ -154,14 +157,17 @@ def test_a_candidate_is_written_on_a_line() -> None:
     assert [one.name for one in moved] == ["grad_cam@a", "grad_cam@b", "grad_cam@blocks.5", changed.name]
 
 
-@pytest.mark.parametrize(("written", "message"), [
-    ("grad-cam", "methods: found 'grad-cam'; allowed: method, method@layer"),
-    ("grad_cat", "methods: no method is called 'grad_cat', did you mean 'grad_cam'?"),
-    ("lime@blocks.5", "methods: found 'lime@blocks.5'; allowed: lime without a layer"),
-    ("lime:samples", "methods: found 'lime:samples'; allowed: settings as key=value"),
-    ("lime:sample=3", "params.yaml: saliency.lime.sample: unknown key, did you mean 'samples'?"),
-    ("lime:samples=0", "params.yaml: saliency.lime.samples: found 0; allowed: "),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("written", "message"),
+    [
+        ("grad-cam", "methods: found 'grad-cam'; allowed: method, method@layer"),
+        ("grad_cat", "methods: no method is called 'grad_cat', did you mean 'grad_cam'?"),
+        ("lime@blocks.5", "methods: found 'lime@blocks.5'; allowed: lime without a layer"),
+        ("lime:samples", "methods: found 'lime:samples'; allowed: settings as key=value"),
+        ("lime:sample=3", "params.yaml: saliency.lime.sample: unknown key, did you mean 'samples'?"),
+        ("lime:samples=0", "params.yaml: saliency.lime.samples: found 0; allowed: "),
+    ],
+)
 def test_a_candidate_that_is_none_is_one_line(written: str, message: str) -> None:
     with pytest.raises(UserError) as caught:
         read_candidate(written)
@@ -210,8 +216,16 @@ def test_another_layer_is_read_where_it_is(lite0: Ready) -> None:
 
 
 def options(**changes: Any) -> Namespace:
-    plain = {"image": "coffee", "model": "efficientnet_lite0", "target": None, "methods": "grad_cam", "layers": None,
-             "metric": "road_combined", "size": None, "out": "choices"}  # fmt: skip
+    plain = {
+        "image": "coffee",
+        "model": "efficientnet_lite0",
+        "target": None,
+        "methods": "grad_cam",
+        "layers": None,
+        "metric": "road_combined",
+        "size": None,
+        "out": "choices",
+    }
     return Namespace(**plain | changes)
 
 
@@ -234,14 +248,17 @@ def test_a_folder_of_pictures_gets_a_sheet_each(tmp_path: Path, capsys: pytest.C
     assert (table["class"] == 967).all()
 
 
-@pytest.mark.parametrize(("changes", "message"), [
-    ({"image": ""}, "image: found nothing; allowed: a picture, a folder of pictures, or a photograph's name"),
-    ({"image": "cofee"}, "image: no file, folder or photograph is called 'cofee', did you mean 'coffee'?"),
-    ({"metric": "road"}, "metric: no faithfulness metric is called 'road', did you mean "),
-    ({"metric": "tied_pixels"}, "metric: found 'tied_pixels', which puts no maps in order by itself; allowed: "),
-    ({"target": "nothing"}, "class: found 'nothing', which is in the names of 0 classes (none); allowed: "),
-    ({"methods": "grad_cam@blocks.9"}, "params.yaml: models: cam_layer: found 'blocks.9'; there is no '9'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"image": ""}, "image: found nothing; allowed: a picture, a folder of pictures, or a photograph's name"),
+        ({"image": "cofee"}, "image: no file, folder or photograph is called 'cofee', did you mean 'coffee'?"),
+        ({"metric": "road"}, "metric: no faithfulness metric is called 'road', did you mean "),
+        ({"metric": "tied_pixels"}, "metric: found 'tied_pixels', which puts no maps in order by itself; allowed: "),
+        ({"target": "nothing"}, "class: found 'nothing', which is in the names of 0 classes (none); allowed: "),
+        ({"methods": "grad_cam@blocks.9"}, "params.yaml: models: cam_layer: found 'blocks.9'; there is no '9'"),
+    ],
+)
 def test_what_cannot_be_chosen_is_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         main(options(out=str(tmp_path), **changes))

@@ -104,17 +104,26 @@ def test_the_posters_tables_have_the_names_of_its_profile(study: Any) -> None:
 
 
 def measured(**line: Any) -> dict[str, Any]:
-    return {"cell": "imagenet-vgg16", "dataset": "imagenet", "model": "vgg16", "at": None, "low": None,
-            "high": None, **line}  # fmt: skip
+    return {
+        "cell": "imagenet-vgg16",
+        "dataset": "imagenet",
+        "model": "vgg16",
+        "at": None,
+        "low": None,
+        "high": None,
+        **line,
+    }
 
 
 def test_the_posters_numbers_are_laid_beside_ours_in_its_units() -> None:
     masking, localisation, boxes = STUDIES
-    ours = pd.DataFrame([
-        measured(method="grad_cam", metric="average_drop", mean=14.0, low=13.0, high=15.0),
-        measured(method="grad_cam", metric="insertion", mean=0.65),
-        measured(method="grad_cam", metric="insertion", mean=0.1, at=20),
-    ])  # fmt: skip
+    ours = pd.DataFrame(
+        [
+            measured(method="grad_cam", metric="average_drop", mean=14.0, low=13.0, high=15.0),
+            measured(method="grad_cam", metric="insertion", mean=0.65),
+            measured(method="grad_cam", metric="insertion", mean=0.1, at=20),
+        ]
+    )
     found = compare_study(masking, ours, lambda number: " ".join(number)).set_index(["model", "method", "metric"])
     assert found.loc[("vgg16", "grad_cam", "average_drop"), ["ours", "low", "published", "difference"]].tolist() == (
         [14.0, 13.0, 14.2, -0.2]
@@ -125,10 +134,12 @@ def test_the_posters_numbers_are_laid_beside_ours_in_its_units() -> None:
         0.9,
     ]
     assert found.loc[("deit_b16", "fake_cam", "average_gain"), "missing"] == "imagenet deit_b16 fake_cam"
-    where = pd.DataFrame([
-        measured(method="fake_cam", metric="saliency_metric", mean=1.0),
-        measured(method="fake_cam", metric="energy_pointing_game", mean=0.5356),
-    ])  # fmt: skip
+    where = pd.DataFrame(
+        [
+            measured(method="fake_cam", metric="saliency_metric", mean=1.0),
+            measured(method="fake_cam", metric="energy_pointing_game", mean=0.5356),
+        ]
+    )
     found = compare_study(localisation, where, lambda number: "why").set_index(["model", "method", "metric"])
     assert found.loc[("vgg16", "fake_cam", "saliency_metric"), ["ours", "difference"]].tolist() == [1.0, -0.07]
     energy = found.loc[("vgg16", "fake_cam", "energy_pointing_game")]
@@ -147,14 +158,19 @@ def test_no_measurement_is_all_missing() -> None:
 
 def test_accuracies_by_hand() -> None:
     table = accuracies(
-        {("first", "cub200", "vit_b16"): TrainingMetrics(validation_accuracy=1.0, test_accuracy=0.8, test_images=100),
-         ("second", "digits", "mini"): TrainingMetrics(validation_accuracy=0.0, test_accuracy=1.0, test_images=10)},
+        {
+            ("first", "cub200", "vit_b16"): TrainingMetrics(
+                validation_accuracy=1.0, test_accuracy=0.8, test_images=100
+            ),
+            ("second", "digits", "mini"): TrainingMetrics(validation_accuracy=0.0, test_accuracy=1.0, test_images=10),
+        },
         0.95,
-    )  # fmt: skip
+    )
     first, second = table.to_dict("records")
     assert [(line["cell"], line["dataset"], line["model"], line["test_images"]) for line in (first, second)] == [
-        ("first", "cub200", "vit_b16", 100), ("second", "digits", "mini", 10),
-    ]  # fmt: skip
+        ("first", "cub200", "vit_b16", 100),
+        ("second", "digits", "mini", 10),
+    ]
     # Wilson's interval of 80 of 100: centre (0.8 + z²/200) / (1 + z²/100), z = 1.96.
     assert (first["accuracy_low"], first["accuracy_high"]) == (71.12, 86.66)
     assert (first["published"], first["difference"]) == (81.0, -1.0)
@@ -173,8 +189,18 @@ CELL = "cub200-swin_tiny"
 
 def score_a_method(world: World, method: str, second: int) -> None:
     """Write scores of one image: of a transform that keeps the prediction right, and of one that predicts another."""
-    line = {"turn": 0, "image": 0, "kind": "transform", "transform": "flip_lr", "magnitude": None, "state": "trained",
-            "label": 1, "reference_prediction": 1, "valid_pixels": 9, "spearman": None}  # fmt: skip
+    line = {
+        "turn": 0,
+        "image": 0,
+        "kind": "transform",
+        "transform": "flip_lr",
+        "magnitude": None,
+        "state": "trained",
+        "label": 1,
+        "reference_prediction": 1,
+        "valid_pixels": 9,
+        "spearman": None,
+    }
     lines = [line | {"row": 1, "prediction": 1, "ssim": 0.7}, line | {"row": 2, "prediction": second, "ssim": 0.4}]
     folder = world.root / scores_folder(CELL, method)
     write(SCORES, scores_file(folder), SCORES.from_lines(lines))
@@ -201,8 +227,9 @@ def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     del params["models"]["vit_b16"]
     params["cells"] = {name: cell for name, cell in params["cells"].items() if cell["model"] != "vit_b16"}
     params["cells"][CELL]["without"] = {"smooth_grad": "too slow here"}
-    of_convnext = next(name for name, cell in params["cells"].items() if cell == {
-        "dataset": "eurosat", "model": "convnext_small"})  # fmt: skip
+    of_convnext = next(
+        name for name, cell in params["cells"].items() if cell == {"dataset": "eurosat", "model": "convnext_small"}
+    )
     del params["cells"][of_convnext]
     world.set(params)
     prepared = world.root / "data/prepared/cub200"
@@ -221,9 +248,16 @@ def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     (world.root / "data/explanations" / CELL / "guided_ig/about.json").touch()
     lines = compared(world)
     assert lines["cub200", "swin_tiny", "lime"] == {
-        "dataset": "cub200", "model": "swin_tiny", "method": "lime", "ours": "64.81", "low": "", "high": "",
-        "published": "59.06", "difference": "5.75", "missing": "",
-    }  # fmt: skip
+        "dataset": "cub200",
+        "model": "swin_tiny",
+        "method": "lime",
+        "ours": "64.81",
+        "low": "",
+        "high": "",
+        "published": "59.06",
+        "difference": "5.75",
+        "missing": "",
+    }
     missing = {key: line["missing"] for key, line in lines.items()}
     assert missing["cub200", "vit_b16", "lime"].startswith("vit_b16 is not among the models of params.yaml")
     assert missing["cub200", "resnet50", "lime"] == "not predicted yet (dvc repro)"

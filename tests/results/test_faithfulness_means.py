@@ -26,14 +26,22 @@ RESAMPLES = Resamples(resample(4, SETTINGS, 0, "photos"), 0.9, "photos")
 
 def measured() -> pd.DataFrame:
     def line(turn: int, metric: str, at: float | None, value: float | None) -> dict[str, Any]:
-        return {"row": turn, "turn": turn, "metric": metric, "at": at, "value": value,
-                "reason": "flat" if value is None else None}  # fmt: skip
+        return {
+            "row": turn,
+            "turn": turn,
+            "metric": metric,
+            "at": at,
+            "value": value,
+            "reason": "flat" if value is None else None,
+        }
 
-    return FAITHFULNESS.from_lines([
-        *(line(turn, "road_combined", None, value) for turn, value in enumerate(VALUES)),
-        *(line(turn, "road_combined", 20, 0.5) for turn in range(4)),
-        *(line(turn, "deletion", None, None) for turn in range(4)),
-    ])  # fmt: skip
+    return FAITHFULNESS.from_lines(
+        [
+            *(line(turn, "road_combined", None, value) for turn, value in enumerate(VALUES)),
+            *(line(turn, "road_combined", 20, 0.5) for turn in range(4)),
+            *(line(turn, "deletion", None, None) for turn in range(4)),
+        ]
+    )
 
 
 def test_means_are_over_images_with_a_value() -> None:
@@ -74,5 +82,6 @@ def test_the_grid_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     assert found["method"].tolist() == ["grad_cam"] * 3 + ["lime"]
     assert found["missing"].tolist()[3] == "too slow"
     assert headline(found[found["at"].isna()], ["road_combined", "deletion"]) == {
-        "road_combined": {"grad_cam": {"photos-a": 0.4}}, "deletion": {"grad_cam": {"photos-a": None}},
-    }  # fmt: skip
+        "road_combined": {"grad_cam": {"photos-a": 0.4}},
+        "deletion": {"grad_cam": {"photos-a": None}},
+    }

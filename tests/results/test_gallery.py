@@ -27,13 +27,21 @@ SIDE = 16
 SHOWN = 8
 
 
-def row(number: int, image: int, kind: str, transform: str, magnitude: float | None, prediction: int,
-        probability: float) -> dict[str, Any]:  # fmt: skip
+def row(
+    number: int, image: int, kind: str, transform: str, magnitude: float | None, prediction: int, probability: float
+) -> dict[str, Any]:
     return {
-        "row": number, "turn": image, "image": image, "kind": kind, "transform": transform, "magnitude": magnitude,
-        "state": "random" if kind == "random" else "trained", "label": image % 2, "prediction": prediction,
+        "row": number,
+        "turn": image,
+        "image": image,
+        "kind": kind,
+        "transform": transform,
+        "magnitude": magnitude,
+        "state": "random" if kind == "random" else "trained",
+        "label": image % 2,
+        "prediction": prediction,
         "probability": probability,
-    }  # fmt: skip
+    }
 
 
 def rows_of(image: int) -> list[dict[str, Any]]:
@@ -70,9 +78,11 @@ def method(cell: CellMaps, folder: Path, name: str = "grad_cam", images: int = S
         writer.write(np.arange(len(explained)), rng.random((len(explained), SIDE, SIDE), np.float32))
     maps = Maps(path, writer.described().assign(row=explained["row"].to_numpy()), "unit", SIDE)
     scores = explained.assign(
-        reference_prediction=explained["label"], valid_pixels=9,
-        ssim=pd.array(rng.random(len(explained)), "Float64"), spearman=pd.array(rng.random(len(explained)), "Float64"),
-    )  # fmt: skip
+        reference_prediction=explained["label"],
+        valid_pixels=9,
+        ssim=pd.array(rng.random(len(explained)), "Float64"),
+        spearman=pd.array(rng.random(len(explained)), "Float64"),
+    )
     place = {int(row): position for position, row in enumerate(explained["row"])}
     return MethodMaps(name, "unit", None, place, maps, scores)
 
@@ -259,9 +269,19 @@ def test_photographs_that_are_shown_are_free_ones(cell: CellMaps, tmp_path: Path
 
 
 def numbers() -> pd.DataFrame:
-    line = {"cell": "photos-a", "protocol": "paper", "cose_low": 0.1, "cose_high": 0.9, "consistency": 0.5,
-            "sensitivity": 0.25, "consistency_images": 3, "sensitivity_images": 2, "consistency_rows": 20,
-            "sensitivity_rows": 4, "missing": None}  # fmt: skip
+    line = {
+        "cell": "photos-a",
+        "protocol": "paper",
+        "cose_low": 0.1,
+        "cose_high": 0.9,
+        "consistency": 0.5,
+        "sensitivity": 0.25,
+        "consistency_images": 3,
+        "sensitivity_images": 2,
+        "consistency_rows": 20,
+        "sensitivity_rows": 4,
+        "missing": None,
+    }
     lines = [
         line | {"method": name, "similarity": similarity, "cose": cose}
         for name, cose in (("grad_cam", 0.3), ("sobel", 0.4))

@@ -40,23 +40,37 @@ OVERLAPS = {0.0: [0.6, 0.2, 0.7], 0.5: [0.4, 0.9, 0.7]}
 
 def measured() -> pd.DataFrame:
     def line(turn: int, metric: str, at: float | None, value: float | None) -> dict[str, Any]:
-        return {"row": 10 + turn, "turn": turn, "metric": metric, "at": at, "value": value,
-                "reason": OUTSIDE if value is None else None}  # fmt: skip
+        return {
+            "row": 10 + turn,
+            "turn": turn,
+            "metric": metric,
+            "at": at,
+            "value": value,
+            "reason": OUTSIDE if value is None else None,
+        }
 
-    return LOCALISATION.from_lines([
-        *(line(turn, "standard_pointing_game", None, value) for turn, value in enumerate(HITS)),
-        *(line(turn, "box_accuracy", at, value) for at, of_images in OVERLAPS.items()
-          for turn, value in zip((0, 2, 3), of_images, strict=True)),
-        line(1, "box_accuracy", None, None),
-        *(line(turn, "pixel_f1", None, None) for turn in range(4)),
-    ])  # fmt: skip
+    return LOCALISATION.from_lines(
+        [
+            *(line(turn, "standard_pointing_game", None, value) for turn, value in enumerate(HITS)),
+            *(
+                line(turn, "box_accuracy", at, value)
+                for at, of_images in OVERLAPS.items()
+                for turn, value in zip((0, 2, 3), of_images, strict=True)
+            ),
+            line(1, "box_accuracy", None, None),
+            *(line(turn, "pixel_f1", None, None) for turn in range(4)),
+        ]
+    )
 
 
 def studied(parts: tuple[str, ...]) -> pd.DataFrame:
-    return BOX_STUDY.from_lines([
-        {"row": turn, "turn": turn, "part": part, "metric": "average_drop", "value": value, "reason": None}
-        for place, part in enumerate(parts) for turn, value in enumerate((10.0 * place, 30.0))
-    ])  # fmt: skip
+    return BOX_STUDY.from_lines(
+        [
+            {"row": turn, "turn": turn, "part": part, "metric": "average_drop", "value": value, "reason": None}
+            for place, part in enumerate(parts)
+            for turn, value in enumerate((10.0 * place, 30.0))
+        ]
+    )
 
 
 def test_means_are_over_images_with_a_value() -> None:
@@ -111,9 +125,12 @@ def test_the_grid_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     assert means["method"].tolist() == ["grad_cam"] * 3 + ["lime"]
     assert means["missing"].tolist()[2:] == ["no image has a mask", "too slow"]
     assert study[["method", "part"]].to_numpy().tolist() == [
-        ["box", "map"], ["outside_box", "map"], ["grad_cam", "map"], ["grad_cam", "map_inside_box"],
-    ]  # fmt: skip
+        ["box", "map"],
+        ["outside_box", "map"],
+        ["grad_cam", "map"],
+        ["grad_cam", "map_inside_box"],
+    ]
     assert headline(means, metrics) == {
         "standard_pointing_game": {"grad_cam": {"birds-a": 0.666667}},
         "box_accuracy": {"grad_cam": {"birds-a": 0.666667}},
-    }  # fmt: skip
+    }

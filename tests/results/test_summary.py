@@ -20,8 +20,10 @@ from pipeline.results.headline import headline, paper_table
 from pipeline.results.summary import COSE, TRANSFORM_MEANS, absent, leftovers, mixed, summarize_grid
 
 SETTINGS = StatisticsSettings(resamples=100, confidence=0.95)
-CELLS = {"digits-a": CellSettings(dataset="digits", model="a"),
-         "digits-b": CellSettings(dataset="digits", model="b", without={"lime": "too slow"})}  # fmt: skip
+CELLS = {
+    "digits-a": CellSettings(dataset="digits", model="a"),
+    "digits-b": CellSettings(dataset="digits", model="b", without={"lime": "too slow"}),
+}
 CPU = {"device": "cpu", "torch": "2.14.1", "precision": "float32", "batch": 41}
 ALIKE: dict[str, Any] = {}
 
@@ -29,13 +31,23 @@ ALIKE: dict[str, Any] = {}
 def scores(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     count = 60
-    return pd.DataFrame({
-        "row": np.arange(count), "turn": np.arange(count) % 6, "image": np.arange(count) % 6, "kind": "transform",
-        "transform": rng.choice(["rotate", "blur"], count), "magnitude": pd.array([None] * count, dtype="Float64"),
-        "state": "trained", "label": 1, "reference_prediction": 1, "prediction": rng.integers(0, 2, count),
-        "valid_pixels": 9, "ssim": pd.array(rng.uniform(0, 1, count), dtype="Float64"),
-        "spearman": pd.array(rng.uniform(0, 1, count), dtype="Float64"),
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "row": np.arange(count),
+            "turn": np.arange(count) % 6,
+            "image": np.arange(count) % 6,
+            "kind": "transform",
+            "transform": rng.choice(["rotate", "blur"], count),
+            "magnitude": pd.array([None] * count, dtype="Float64"),
+            "state": "trained",
+            "label": 1,
+            "reference_prediction": 1,
+            "prediction": rng.integers(0, 2, count),
+            "valid_pixels": 9,
+            "ssim": pd.array(rng.uniform(0, 1, count), dtype="Float64"),
+            "spearman": pd.array(rng.uniform(0, 1, count), dtype="Float64"),
+        }
+    )
 
 
 def leave(cell: str, method: str, seed: int, by: dict[str, Any] | None = ALIKE, left_out: str | None = None) -> None:
@@ -74,8 +86,9 @@ def test_every_cell_and_method_has_its_lines(grid: None) -> None:
     expected = summarize(scores(1), 6, SETTINGS, 0, "digits")[0]
     line = table[(table["cell"] == "digits-a") & (table["method"] == "lime")].iloc[0]
     assert line["cose"] == expected["cose"]
-    assert ("digits-b", "lime") not in set(zip(tables[TRANSFORM_MEANS.name]["cell"],
-                                              tables[TRANSFORM_MEANS.name]["method"], strict=True))  # fmt: skip
+    assert ("digits-b", "lime") not in set(
+        zip(tables[TRANSFORM_MEANS.name]["cell"], tables[TRANSFORM_MEANS.name]["method"], strict=True)
+    )
     shaped = paper_table(table, METHODS)
     assert shaped["cell"].tolist() == ["digits-a", "digits-b", "average"]
     assert pd.isna(shaped["lime"][1])
@@ -105,8 +118,10 @@ def test_a_table_that_mixes_devices_or_batches_says_so(grid: None) -> None:
     leave("digits-d", "grad_cam", 4, {"explain": gpu})
     device, batch = mixed(shapes | {"digits-d": CellSettings(dataset="digits", model="d")}, ["grad_cam"])
     said = "note: the table mixes maps that were computed differently: "
-    kinds = ["cpu, torch 2.14.1, float32: 3 (such as digits-a-grad_cam)",
-             "NVIDIA H100, torch 2.14.1, float32: 1 (such as digits-d-grad_cam)"]  # fmt: skip
+    kinds = [
+        "cpu, torch 2.14.1, float32: 3 (such as digits-a-grad_cam)",
+        "NVIDIA H100, torch 2.14.1, float32: 1 (such as digits-d-grad_cam)",
+    ]
     assert device == said + "; ".join(kinds)
     assert batch == "note: maps of digits were computed with different images per evaluation: 41, 83"
     trained = {"train": CPU | {"precision": "bfloat16"}}
@@ -132,14 +147,19 @@ def test_metrics_of_no_cell_are_named(tmp_path: Path, monkeypatch: pytest.Monkey
         training_metrics_file(cell).parent.mkdir(parents=True, exist_ok=True)
         training_metrics_file(cell).write_text("{}")
         training_curve_file(cell).write_text("")
-    assert leftovers(CELLS) == ["note: of no cell in params.yaml, and not in the tables: metrics/training/old.csv, "
-                                "metrics/training/old.json"]  # fmt: skip
+    assert leftovers(CELLS) == [
+        "note: of no cell in params.yaml, and not in the tables: metrics/training/old.csv, metrics/training/old.json"
+    ]
     assert leftovers([*CELLS, "old"]) == []
 
 
 def test_headline_and_paper_table() -> None:
-    cells = [("digits-a", "digits", "a", "lime", 0.5), ("digits-a", "digits", "a", "ig", None),
-             ("shapes-a", "shapes", "a", "lime", 0.25), ("shapes-a", "shapes", "a", "ig", 0.75)]  # fmt: skip
+    cells = [
+        ("digits-a", "digits", "a", "lime", 0.5),
+        ("digits-a", "digits", "a", "ig", None),
+        ("shapes-a", "shapes", "a", "lime", 0.25),
+        ("shapes-a", "shapes", "a", "ig", 0.75),
+    ]
     table = pd.DataFrame(cells, columns=["cell", "dataset", "model", "method", "cose"]).assign(
         protocol="paper", similarity="ssim"
     )

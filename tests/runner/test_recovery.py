@@ -29,8 +29,13 @@ stages:
       outs: ["${key}.txt"]
 """
 NAMES = [f"stage_{number:02d}" for number in range(12)]
-PARAMS = {"seed": 0, "plan": {}, "datasets": {"a": {"loader": "b", "source": "c"}}, "saliency": {"d": {}},
-          "cells": {name: {"dataset": "a"} for name in NAMES}}  # fmt: skip
+PARAMS = {
+    "seed": 0,
+    "plan": {},
+    "datasets": {"a": {"loader": "b", "source": "c"}},
+    "saliency": {"d": {}},
+    "cells": {name: {"dataset": "a"} for name in NAMES},
+}
 ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1", "COSE_JOBS": "1"}
 
 
@@ -47,9 +52,13 @@ def graph(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def start(*module: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", *module, "repro"], env=ENVIRONMENT, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, start_new_session=True,
-    )  # fmt: skip
+        [sys.executable, "-m", *module, "repro"],
+        env=ENVIRONMENT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
 
 
 def repro(*module: str) -> tuple[int, str, str]:
@@ -146,21 +155,28 @@ def test_a_run_killed_at_any_moment_goes_on_with_the_same_command(module: str, g
 
 
 BAD = {
-    "seed: 0\nplan: {}\nsaliency: {a: {}}\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: null}}\n":
-        "datasets.a.source: found None; allowed: printable text without quotes",
-    "seed: 0\nplan: {}\nsaliency: {a: {}}\ncells: {a: {dataset: b}}\ndatasets: null\n":
-        "datasets: found None; allowed: a mapping with at least one entry",
-    "seed: 0\nplan: {}\nsaliency: null\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: c}}\n":
-        "saliency: found None; allowed: a mapping with at least one entry",
-    "seed: 0\nplan: {}\nsaliency: {a: {}}\ncells: {a: null}\ndatasets: {a: {loader: b, source: c}}\n":
-        "cells.a: found None; allowed: a mapping",
-    "seed: 0\nplan: {}\nsaliency: {a b: {}}\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: c}}\n":
-        "found the method name 'a b'; allowed: at most 100 letters, digits and _",
-    "seed: 0\nplan: {}\nsaliency: {a: {}}\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: \"c'd\"}}\n":
-        "datasets.a.source: found \"c'd\"; allowed: printable text without quotes",
-    "plan: {}\nsaliency: {a: {}}\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: c}}\n":
-        "seed: missing; it has no default",
-}  # fmt: skip
+    "seed: 0\nplan: {}\nsaliency: {a: {}}\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: null}}\n": (
+        "datasets.a.source: found None; allowed: printable text without quotes"
+    ),
+    "seed: 0\nplan: {}\nsaliency: {a: {}}\ncells: {a: {dataset: b}}\ndatasets: null\n": (
+        "datasets: found None; allowed: a mapping with at least one entry"
+    ),
+    "seed: 0\nplan: {}\nsaliency: null\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: c}}\n": (
+        "saliency: found None; allowed: a mapping with at least one entry"
+    ),
+    "seed: 0\nplan: {}\nsaliency: {a: {}}\ncells: {a: null}\ndatasets: {a: {loader: b, source: c}}\n": (
+        "cells.a: found None; allowed: a mapping"
+    ),
+    "seed: 0\nplan: {}\nsaliency: {a b: {}}\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: c}}\n": (
+        "found the method name 'a b'; allowed: at most 100 letters, digits and _"
+    ),
+    'seed: 0\nplan: {}\nsaliency: {a: {}}\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: "c\'d"}}\n': (
+        'datasets.a.source: found "c\'d"; allowed: printable text without quotes'
+    ),
+    "plan: {}\nsaliency: {a: {}}\ncells: {a: {dataset: b}}\ndatasets: {a: {loader: b, source: c}}\n": (
+        "seed: missing; it has no default"
+    ),
+}
 
 
 @pytest.mark.parametrize("text", BAD)

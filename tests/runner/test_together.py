@@ -237,9 +237,12 @@ def _started(graph: Path) -> list[str]:
 @pytest.mark.parametrize("text", ["two", "0", "-1", "²", "9" * 5000], ids=lambda text: text[:9])
 def test_a_number_that_is_none_is_refused(text: str, graph: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "runner", "repro"], cwd=graph, env=environment(1) | {"COSE_JOBS": text},
-        capture_output=True, text=True,
-    )  # fmt: skip
+        [sys.executable, "-m", "runner", "repro"],
+        cwd=graph,
+        env=environment(1) | {"COSE_JOBS": text},
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 1
     assert (
         done.stderr
@@ -250,9 +253,17 @@ def test_a_number_that_is_none_is_refused(text: str, graph: Path) -> None:
 
 @pytest.mark.parametrize(
     ("cores", "gigabytes", "variables", "expected"),
-    [(1, 64, {}, 1), (2, 24, {}, 2), (16, 64, {}, 4), (8, 8, {}, 2), (8, 1, {}, 1), (8, 64, {"COSE_JOBS": "6"}, 6),
-     (8, 64, {"COSE_DEVICE": "cuda:1"}, 1), (8, 64, {"COSE_DEVICE": "cuda", "COSE_JOBS": "2"}, 2)],
-)  # fmt: skip
+    [
+        (1, 64, {}, 1),
+        (2, 24, {}, 2),
+        (16, 64, {}, 4),
+        (8, 8, {}, 2),
+        (8, 1, {}, 1),
+        (8, 64, {"COSE_JOBS": "6"}, 6),
+        (8, 64, {"COSE_DEVICE": "cuda:1"}, 1),
+        (8, 64, {"COSE_DEVICE": "cuda", "COSE_JOBS": "2"}, 2),
+    ],
+)
 def test_what_suits_a_machine(cores, gigabytes, variables, expected, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     monkeypatch.delenv("COSE_JOBS", raising=False)
     monkeypatch.setenv("COSE_DEVICE", "cpu")

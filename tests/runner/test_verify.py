@@ -37,7 +37,7 @@ ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "DVC_NO_ANALYTICS": "1"}
 def run(*command: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", *command], env=ENVIRONMENT, capture_output=True, text=True, check=False
-    )  # fmt: skip
+    )
 
 
 @pytest.fixture

@@ -23,9 +23,16 @@ from pipeline.saliency.map_file import Maps, digest, extremes
 from tests.conftest import SIDE, small_convnet
 
 ROWS = pd.DataFrame(
-    {"row": [11, 5, 8], "turn": [0, 0, 1], "image": [1, 1, 2], "transform": ["identity", "flip_lr", "identity"],
-     "magnitude": pd.array([None] * 3, "Float64"), "state": ["trained", "trained", "random"], "prediction": [3, 0, 2]}
-)  # fmt: skip
+    {
+        "row": [11, 5, 8],
+        "turn": [0, 0, 1],
+        "image": [1, 1, 2],
+        "transform": ["identity", "flip_lr", "identity"],
+        "magnitude": pd.array([None] * 3, "Float64"),
+        "state": ["trained", "trained", "random"],
+        "prediction": [3, 0, 2],
+    }
+)
 PICTURES = {image: np.random.default_rng(image).integers(0, 256, (SIDE, SIDE, 3), dtype=np.uint8) for image in (1, 2)}
 
 
@@ -70,10 +77,14 @@ def test_the_index_says_what_each_map_is(states: States, tmp_path: Path) -> None
     index = explained(states, make, tmp_path / "maps.npy")
     check(INDEX, index, "test")
     assert index.to_dict("list") == {
-        "row": [11, 5, 8], "state": ["trained", "trained", "random"], "target": [3, 0, 2], "minimum": [0.0] * 3,
-        "maximum": [0.75, 0.0, 0.5], "flat": [False, True, False],
+        "row": [11, 5, 8],
+        "state": ["trained", "trained", "random"],
+        "target": [3, 0, 2],
+        "minimum": [0.0] * 3,
+        "maximum": [0.75, 0.0, 0.5],
+        "flat": [False, True, False],
         "digest": [digest(stored, *extremes(stored)) for stored in np.load(tmp_path / "maps.npy")],
-    }  # fmt: skip
+    }
     maps = Maps(tmp_path / "maps.npy", index, "unit", SIDE)
     assert maps.shape == (3, 4, 6)
     assert [float(one[1, 2]) for one in maps] == [0.75, 0.0, 0.5]
@@ -139,7 +150,7 @@ def fails(*_: Any) -> torch.Tensor:
         (lambda model, images, *_: images.mean(1) > 0, r"the method returned a tensor of torch\.bool; allowed"),
         (lambda model, images, *_: images.mean(1) * 1j, r"the method returned a tensor of torch\.complex64"),
     ],
-)  # fmt: skip
+)
 def test_what_a_method_does_wrong_is_one_line(make: Any, message: str, states: States, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=f"^method new on cell, row 11: {message}") as caught:
         explained(states, make, tmp_path / "maps.npy", name="method new on cell")

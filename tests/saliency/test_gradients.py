@@ -34,9 +34,13 @@ def path_sum(model: Classifier, images: torch.Tensor, targets: torch.Tensor, ste
 @pytest.mark.parametrize("score", ["softmax", "logit"])
 @pytest.mark.parametrize("size", ["1", "2", "3", "5", "64"])
 def test_sums_do_not_depend_on_how_the_steps_are_cut_into_batches(
-    size: str, score: Score, convnet: Classifier, images: torch.Tensor, targets: torch.Tensor,
+    size: str,
+    score: Score,
+    convnet: Classifier,
+    images: torch.Tensor,
+    targets: torch.Tensor,
     monkeypatch: pytest.MonkeyPatch,
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("COSE_BATCH", size)
     found = path_sum(convnet, images, targets, 7, score)
     one_by_one = torch.zeros_like(found)

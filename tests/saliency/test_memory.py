@@ -53,7 +53,7 @@ with tempfile.TemporaryDirectory() as folder:
         assert (folder / "maps.npy").stat().st_size > count * 22 * SIDE * SIDE * 2
         rows = explained(rows, index, folder)
         score_rows(rows, Maps(folder / "maps.npy", index, "unit", SIDE), "unit", SIDE,
-                   SimilaritySettings(window=5, validity="whole"))  # fmt: skip
+                   SimilaritySettings(window=5, validity="whole"))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 

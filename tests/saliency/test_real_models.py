@@ -53,8 +53,9 @@ DEAR = {"ablation_cam", "score_cam"}
 """Methods that evaluate every channel of a layer; small networks of every family are enough for these."""
 SETTINGS = {
     name: settings.model_copy(update={key: value for key, value in TIMES.items() if hasattr(settings, key)})
-    for name, settings in SMALL.items() if name not in DEAR
-}  # fmt: skip
+    for name, settings in SMALL.items()
+    if name not in DEAR
+}
 
 
 def pictures(count: int) -> np.ndarray:

@@ -35,9 +35,14 @@ BLUR = blur_ig.Settings(steps=9, max_sigma=12.0, grad_step=0.01, **COMMON)
 SMOOTH = smooth_grad.Settings(samples=6, noise=0.15, squared=True, **COMMON)
 GUIDED = guided_ig.Settings(steps=15, baseline=0.0, fraction=0.25, max_dist=0.02, **COMMON)
 LIME = lime.Settings(
-    images="all", samples=60, features=7, positive_only=False, hide_color=0, kernel_width=0.25,
+    images="all",
+    samples=60,
+    features=7,
+    positive_only=False,
+    hide_color=0,
+    kernel_width=0.25,
     quickshift=lime.QuickshiftSettings(kernel_size=2, max_dist=12, ratio=0.5),
-)  # fmt: skip
+)
 
 
 def call_model(model: Classifier, target: int, double: bool = False) -> Callable[..., dict[str, Any]]:
@@ -74,9 +79,13 @@ def test_blur_ig(convnet: Classifier, images: torch.Tensor, targets: torch.Tenso
     raw = blur_ig.attribute(convnet, images, targets, BLUR)
     for image, target, ours in zip(images, targets.tolist(), raw, strict=True):
         theirs = library.BlurIG().GetMask(
-            channels_last(image), call_model(convnet, target), max_sigma=BLUR.max_sigma, steps=BLUR.steps,
-            grad_step=BLUR.grad_step, batch_size=1,
-        )  # fmt: skip
+            channels_last(image),
+            call_model(convnet, target),
+            max_sigma=BLUR.max_sigma,
+            steps=BLUR.steps,
+            grad_step=BLUR.grad_step,
+            batch_size=1,
+        )
         assert_raw_maps_agree(ours, theirs, 1e-6)
 
 
@@ -91,9 +100,12 @@ def test_smooth_grad(
         samples = iter(noise[row].permute(0, 2, 3, 1).numpy())
         monkeypatch.setattr(np.random, "normal", lambda mean, std, shape, samples=samples: next(samples) * std)
         theirs = library.GradientSaliency().GetSmoothedMask(
-            channels_last(image), call_model(convnet, target), stdev_spread=settings.noise,
-            nsamples=settings.samples, magnitude=squared,
-        )  # fmt: skip
+            channels_last(image),
+            call_model(convnet, target),
+            stdev_spread=settings.noise,
+            nsamples=settings.samples,
+            magnitude=squared,
+        )
         assert_raw_maps_agree(ours, theirs)
 
 
@@ -102,8 +114,10 @@ def fixed_gradient(points: np.ndarray) -> np.ndarray:
     return np.sin(7 * points) + 0.3 * points * points
 
 
-@pytest.mark.parametrize(("steps", "fraction", "max_dist"), [(200, 0.25, 0.02), (12, 0.25, 0.02), (20, 0.5, 0.3),
-                                                            (10, 0.1, 1.0), (15, 1.0, 0.0)])  # fmt: skip
+@pytest.mark.parametrize(
+    ("steps", "fraction", "max_dist"),
+    [(200, 0.25, 0.02), (12, 0.25, 0.02), (20, 0.5, 0.3), (10, 0.1, 1.0), (15, 1.0, 0.0)],
+)
 def test_guided_ig_with_a_fixed_gradient(steps: int, fraction: float, max_dist: float) -> None:
     rng = np.random.default_rng(0)
     ends = rng.normal(size=(4, 9, 8, 3))
@@ -113,9 +127,13 @@ def test_guided_ig_with_a_fixed_gradient(steps: int, fraction: float, max_dist: 
     ends[2, 0] = 0  # features that do not move
     ends[3] = 0  # nothing moves
     paths = guided_ig.guided_path(
-        torch.from_numpy(ends), lambda points: torch.from_numpy(fixed_gradient(points.numpy())), steps, 0.0,
-        fraction, max_dist,
-    )  # fmt: skip
+        torch.from_numpy(ends),
+        lambda points: torch.from_numpy(fixed_gradient(points.numpy())),
+        steps,
+        0.0,
+        fraction,
+        max_dist,
+    )
     for end, ours in zip(ends, paths.numpy(), strict=True):
         theirs = guided_ig_impl(end, np.zeros_like(end), fixed_gradient, steps, fraction, max_dist)
         np.testing.assert_allclose(ours, theirs, atol=1e-10, rtol=0)
@@ -128,9 +146,12 @@ def test_guided_ig_on_a_network(convnet: Classifier, images: torch.Tensor, targe
     for image, target in zip(images[:3], targets.tolist(), strict=False):
         ours = guided_ig.attribute(convnet, image[None], torch.tensor([target]), GUIDED)[0]
         theirs = library.GuidedIG().GetMask(
-            channels_last(image), call_model(convnet, target), x_steps=GUIDED.steps, fraction=GUIDED.fraction,
+            channels_last(image),
+            call_model(convnet, target),
+            x_steps=GUIDED.steps,
+            fraction=GUIDED.fraction,
             max_dist=GUIDED.max_dist,
-        )  # fmt: skip
+        )
         assert_raw_maps_agree(ours, theirs)
 
 
@@ -182,9 +203,15 @@ def test_lime(convnet: Classifier, images: torch.Tensor, pixels: np.ndarray, pos
             return used[-1]
 
         explanation = explainer.explain_instance(
-            image, classify, hide_color=settings.hide_color, top_labels=4, num_features=settings.features,
-            num_samples=settings.samples, segmentation_fn=segment, random_seed=lime.TIES,
-        )  # fmt: skip
+            image,
+            classify,
+            hide_color=settings.hide_color,
+            top_labels=4,
+            num_features=settings.features,
+            num_samples=settings.samples,
+            segmentation_fn=segment,
+            random_seed=lime.TIES,
+        )
         _, expected = explanation.get_image_and_mask(
             target, positive_only=positive_only, negative_only=False, num_features=settings.features, hide_rest=False
         )

@@ -68,10 +68,16 @@ class Workspace:
         self.environment = {name: value for name, value in os.environ.items() if name not in unset}
         self.environment |= {"XDG_RUNTIME_DIR": str(sockets), "PYTHONDONTWRITEBYTECODE": "1"}
 
-    def start(self, stage: str, *arguments: str, variables: dict[str, str] | None = None,
-              **options: Any) -> subprocess.Popen[str]:  # fmt: skip
-        given: dict[str, Any] = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE,
-                                 "text": True, "cwd": self.root}  # fmt: skip
+    def start(
+        self, stage: str, *arguments: str, variables: dict[str, str] | None = None, **options: Any
+    ) -> subprocess.Popen[str]:
+        given: dict[str, Any] = {
+            "stdin": subprocess.DEVNULL,
+            "stdout": subprocess.PIPE,
+            "stderr": subprocess.PIPE,
+            "text": True,
+            "cwd": self.root,
+        }
         command = [sys.executable, "-m", f"stages.{stage}", *arguments]
         return subprocess.Popen(command, env=self.environment | (variables or {}), **given | options)
 
@@ -102,8 +108,9 @@ class Workspace:
         return json.loads(done.stdout)
 
     def warm(self, command: str) -> str:
-        done = subprocess.run([sys.executable, "-m", "warm", command], cwd=self.root, env=self.environment,
-                              capture_output=True, text=True)  # fmt: skip
+        done = subprocess.run(
+            [sys.executable, "-m", "warm", command], cwd=self.root, env=self.environment, capture_output=True, text=True
+        )
         assert done.returncode == 0, done.stderr
         return done.stdout
 

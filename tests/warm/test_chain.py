@@ -63,8 +63,9 @@ def files(world: World) -> dict[str, str]:
     folders = [*(world.root / "data").rglob("*"), *(world.root / "metrics").rglob("*"), world.root / "dvc.lock"]
     return {
         str(file.relative_to(world.root)): hashlib.sha256(file.read_bytes()).hexdigest()
-        for file in folders if file.is_file()
-    }  # fmt: skip
+        for file in folders
+        if file.is_file()
+    }
 
 
 def forget(world: World) -> None:
@@ -101,10 +102,23 @@ def test_warm_and_cold_are_the_same(world: World, monkeypatch: pytest.MonkeyPatc
     lines = log()
     assert len(lines) == len(ran)
     assert {line[0] for line in lines} == {
-        f"{name}.py" for name in ("fingerprint", "check_params", "prepare", "train", "predict", "explain", "score",
-                                  "faithfulness_limits", "faithfulness", "objects", "localisation", "gallery",
-                                  "aggregate")
-    }  # fmt: skip
+        f"{name}.py"
+        for name in (
+            "fingerprint",
+            "check_params",
+            "prepare",
+            "train",
+            "predict",
+            "explain",
+            "score",
+            "faithfulness_limits",
+            "faithfulness",
+            "objects",
+            "localisation",
+            "gallery",
+            "aggregate",
+        )
+    }
     assert [line for line in lines if line[1] != "1" or not set(line[2:]) <= LATE] == []
 
 

@@ -122,8 +122,9 @@ def test_what_a_process_takes_over_from_its_parent_leads_to_another(workspace: W
         pytest.skip("there is one core")
     prepare: dict[str, Callable[[], Any]] = {
         "limit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (limit[0] - 1, limit[1])),
-        "priority": lambda: os.nice(1), "cores": lambda: os.sched_setaffinity(0, {min(cores)}),
-    }  # fmt: skip
+        "priority": lambda: os.nice(1),
+        "cores": lambda: os.sched_setaffinity(0, {min(cores)}),
+    }
     server = workspace.loaded()
     assert not workspace.show(preexec_fn=prepare[what])["warm"]
     assert workspace.show()["server"] == server
@@ -141,8 +142,9 @@ def test_it_ends_without_work(workspace: Workspace) -> None:
 def test_it_does_not_end_while_a_stage_runs(workspace: Workspace) -> None:
     workspace.show(variables={"COSE_WARM": "0"})
     code = "from warm import place; print(place.folder(), place.name())"
-    done = subprocess.run([sys.executable, "-c", code], cwd=workspace.root, env=workspace.environment,
-                          capture_output=True, text=True)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=workspace.root, env=workspace.environment, capture_output=True, text=True
+    )
     command = [sys.executable, "-m", "warm.server", done.stdout.split()[1], "--idle", "2"]
     with subprocess.Popen(command, cwd=workspace.root, env=workspace.environment) as server:
         eventually(lambda: any(file.endswith(".sock") for file in workspace.files()))
@@ -218,8 +220,10 @@ def test_one_that_would_have_threads_does_not_serve_and_says_why(workspace: Work
     workspace.environment["PYTHONPATH"] = str(tmp_path)
     workspace.show()
     status = eventually(lambda: "could not" in workspace.warm("status") and workspace.warm("status"))
-    assert status == (f"{workspace.root}: could not be loaded: importing spins starts threads: found 2; "
-                      "allowed: one, because a fork takes along no other\n")  # fmt: skip
+    assert status == (
+        f"{workspace.root}: could not be loaded: importing spins starts threads: found 2; "
+        "allowed: one, because a fork takes along no other\n"
+    )
     (said,) = workspace.sockets.iterdir()
     before = json.loads(said.read_text())["process"]
     assert not workspace.show()["warm"]  # and it is not tried again
@@ -267,8 +271,13 @@ def test_a_folder_that_others_can_enter_is_not_used(workspace: Workspace, mode: 
         workspace.sockets.chmod(mode)
     done = workspace.run("show")
     assert done.returncode == 0 and done.stderr == "" and '"warm": false' in done.stdout
-    status = subprocess.run([sys.executable, "-m", "warm", "status"], cwd=workspace.root, env=workspace.environment,
-                            capture_output=True, text=True)  # fmt: skip
+    status = subprocess.run(
+        [sys.executable, "-m", "warm", "status"],
+        cwd=workspace.root,
+        env=workspace.environment,
+        capture_output=True,
+        text=True,
+    )
     assert status.returncode == 1 and status.stderr.startswith(f"error: {workspace.sockets}: found a folder of others")
     if mode is None:
         workspace.sockets.unlink()

@@ -51,8 +51,10 @@ def test_it_is_in_the_clients_folder_with_its_umask_and_signals(workspace: Works
 
     (tmp_path / "elsewhere").mkdir()
     options: dict[str, Any] = {
-        "cwd": tmp_path / "elsewhere", "variables": {"PYTHONPATH": str(workspace.root)}, "preexec_fn": prepare,
-    }  # fmt: skip
+        "cwd": tmp_path / "elsewhere",
+        "variables": {"PYTHONPATH": str(workspace.root)},
+        "preexec_fn": prepare,
+    }
     warm, cold = both(workspace, **options)
     assert warm["umask"] == 0o027 and warm["directory"] == str(tmp_path / "elsewhere")
     assert warm["blocked"] == [signal.SIGUSR1] and warm["signals"][str(int(signal.SIGHUP))] == str(signal.SIG_IGN)
@@ -100,13 +102,18 @@ def test_at_a_terminal(workspace: Workspace) -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "error"),
     [
-        (("none",), 0, ""), (("code", "0"), 0, ""), (("code", "3"), 3, ""), (("code", "256"), 0, ""),
-        (("code", "-1"), 255, ""), (("text", "error: no"), 1, "error: no\n"), (("at once", "7"), 7, ""),
+        (("none",), 0, ""),
+        (("code", "0"), 0, ""),
+        (("code", "3"), 3, ""),
+        (("code", "256"), 0, ""),
+        (("code", "-1"), 255, ""),
+        (("text", "error: no"), 1, "error: no\n"),
+        (("at once", "7"), 7, ""),
         (("signal", str(int(signal.SIGSEGV))), -signal.SIGSEGV, ""),
         (("signal", str(int(signal.SIGKILL))), -signal.SIGKILL, ""),
         (("signal", str(int(signal.SIGTERM))), -signal.SIGTERM, ""),
     ],
-)  # fmt: skip
+)
 def test_it_ends_as_a_cold_one(workspace: Workspace, arguments: tuple[str, ...], code: int, error: str) -> None:
     workspace.loaded()
     warm = workspace.run_warm("ends", *arguments)
@@ -246,6 +253,12 @@ def test_what_is_printed_is_written_before_it_ends(workspace: Workspace) -> None
 def test_other_uses_of_python_are_left_alone(workspace: Workspace) -> None:
     workspace.loaded()
     code = "import stages, stages.show"
-    done = subprocess.run([sys.executable, "-c", code], cwd=workspace.root, env=workspace.environment,
-                          capture_output=True, text=True, stdin=subprocess.DEVNULL)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=workspace.root,
+        env=workspace.environment,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+    )
     assert '"warm": false' in done.stdout

@@ -44,8 +44,10 @@ def load(settings: Settings, seed: int) -> Collection:
     """
     root = Path(settings.source)
     if not root.is_dir():
-        raise UserError(f"{params.PARAMS}: datasets: source: found {settings.source!r}, which is no folder; "
-                        "allowed: a folder with one folder of pictures per class")  # fmt: skip
+        raise UserError(
+            f"{params.PARAMS}: datasets: source: found {settings.source!r}, which is no folder; "
+            "allowed: a folder with one folder of pictures per class"
+        )
     boxes = None if settings.boxes is None else _boxes_folder(root, settings.boxes)
     folders = sorted(
         folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".") and folder != boxes
@@ -92,8 +94,10 @@ def _boxes_folder(root: Path, boxes: str) -> Path:
 def _boxes(root: Path, paths: list[Path], sizes: list[tuple[int, int]]) -> list[list[Box]]:
     """Return the boxes of each picture, none for a picture without a file."""
     if not root.is_dir():
-        raise UserError(f"{params.PARAMS}: datasets: boxes: found {str(root)!r}, which is no folder; "
-                        "allowed: a folder with one folder of .xml files a class, or null")  # fmt: skip
+        raise UserError(
+            f"{params.PARAMS}: datasets: boxes: found {str(root)!r}, which is no folder; "
+            "allowed: a folder with one folder of .xml files a class, or null"
+        )
     files = [root / path.with_suffix(".xml") for path in paths]
     if not any(file.is_file() for file in files):
         raise UserError(f"{root}: found no file of any picture; allowed: {paths[0].with_suffix('.xml')} and the like")

@@ -66,8 +66,11 @@ class Labelled(NamedTuple):
 
 def missing(settings: Settings) -> list[str]:
     """Say which of the publisher's files are not here."""
-    return [f"{settings.folder}: {what}, from ImageNet's publisher"
-            for what, place in _places(settings).items() if place is None]  # fmt: skip
+    return [
+        f"{settings.folder}: {what}, from ImageNet's publisher"
+        for what, place in _places(settings).items()
+        if place is None
+    ]
 
 
 def load(settings: Settings, seed: int) -> Collection:
@@ -144,8 +147,10 @@ def _from_folders(images: Path) -> list[Labelled]:
     """Return the images in folders that are called as their classes are."""
     folders = sorted(one for one in images.iterdir() if one.is_dir() and WNID.fullmatch(one.name))
     if not folders:
-        raise UserError(f"{images}: found images in no folders; {params.PARAMS}: datasets: labels says folders, which "
-                        "needs one a class, called as n01440764 is; allowed: devkit")  # fmt: skip
+        raise UserError(
+            f"{images}: found images in no folders; {params.PARAMS}: datasets: labels says folders, which "
+            "needs one a class, called as n01440764 is; allowed: devkit"
+        )
     found = [Labelled(file, folder.name) for folder in folders for file in sorted(folder.glob(IMAGE))]
     places: dict[str, Path] = {}
     for file, _ in found:
@@ -157,8 +162,10 @@ def _from_folders(images: Path) -> list[Labelled]:
 def _draw(images: Sequence[Labelled], count: int | Literal["all"], seed: int, source: Path) -> list[Labelled]:
     """Return some images as evenly over the classes as their number allows, in an order that does not depend on it."""
     if count != "all" and count > len(images):
-        raise UserError(f"{params.PARAMS}: datasets: images: found {count}; allowed: at most {len(images)}, those of "
-                        f"{source}, or all")  # fmt: skip
+        raise UserError(
+            f"{params.PARAMS}: datasets: images: found {count}; allowed: at most {len(images)}, those of "
+            f"{source}, or all"
+        )
     shuffled = sorted(images, key=lambda image: stream_seed(seed, "imagenet", "turn", image.file.name))
     seen: Counter[str] = Counter()
     turns: dict[Labelled, int] = {}

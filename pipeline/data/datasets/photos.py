@@ -60,8 +60,10 @@ def load(settings: Settings, seed: int) -> Collection:
 def _label(file: Path) -> int:
     found = LABEL.fullmatch(file.name)
     if found is None or int(found[1]) >= len(imagenet_classes()):
-        raise UserError(f"{file}: found a photograph of no class; allowed: imagenet_NN_LABEL.jpg, its label below "
-                        f"{len(imagenet_classes())}")  # fmt: skip
+        raise UserError(
+            f"{file}: found a photograph of no class; allowed: imagenet_NN_LABEL.jpg, its label below "
+            f"{len(imagenet_classes())}"
+        )
     return int(found[1])
 
 

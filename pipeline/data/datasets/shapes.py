@@ -32,8 +32,20 @@ CORE = 0.55
 """Side of a framed object's core as a part of the object's."""
 CONTRAST = 110.0
 """Least distance in RGB (0 to 255 a channel) of an object's colour from its surroundings, so that it can be seen."""
-PHOTOGRAPHS = ("astronaut", "brick", "camera", "chelsea", "coffee", "grass", "gravel", "hubble_deep_field",
-               "immunohistochemistry", "moon", "retina", "rocket")  # fmt: skip
+PHOTOGRAPHS = (
+    "astronaut",
+    "brick",
+    "camera",
+    "chelsea",
+    "coffee",
+    "grass",
+    "gravel",
+    "hubble_deep_field",
+    "immunohistochemistry",
+    "moon",
+    "retina",
+    "rocket",
+)
 
 
 class AreaSettings(Section):

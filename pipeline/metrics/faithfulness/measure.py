@@ -88,8 +88,14 @@ def _lines(name: str, reading: Reading, rows: pd.DataFrame, flat: npt.NDArray[np
         reason = FLAT if is_flat else reading.undefined if np.isnan(value) else None
         if reason == "":
             raise ValueError(f"{name}: found NaN in row {row}; allowed: where the metric says what is undefined")
-        yield {"row": row, "turn": turn, "metric": name, "at": reading.at, "value": None if reason else value,
-               "reason": reason}  # fmt: skip
+        yield {
+            "row": row,
+            "turn": turn,
+            "metric": name,
+            "at": reading.at,
+            "value": None if reason else value,
+            "reason": reason,
+        }
 
 
 def _limits_of(limits: pd.DataFrame | None, name: str, rows: pd.Series) -> Answer:
@@ -150,11 +156,14 @@ def _ask(
 
     def ask(model: Classifier, images: torch.Tensor, positions: Positions) -> torch.Tensor:
         batch = Batch(
-            model, images, torch.tensor(targets[positions]).to(images.device),
+            model,
+            images,
+            torch.tensor(targets[positions]).to(images.device),
             None if at_size is None else np.stack([at_size(position) for position in positions.tolist()]),
-            [stream_seed(seed, "faithfulness", int(row)) for row in numbers[positions]], method,
+            [stream_seed(seed, "faithfulness", int(row)) for row in numbers[positions]],
+            method,
             [stream_seed(seed, "explain", int(row)) for row in numbers[positions]],
-        )  # fmt: skip
+        )
         return torch.cat([probe.ask(batch).to(images.device) for probe in probes], dim=1)
 
     widths = [probe.width(side) for probe in probes]

@@ -131,9 +131,7 @@ class _Looked:
         return Batch(maps, self.objects.of(rows["image"].tolist()), self.settings, right, here)
 
 
-def _scores(
-    looked: _Looked, states: States, pictures: Mapping[int, Pixels], interpolation: Interpolation
-) -> Floats:  # fmt: skip
+def _scores(looked: _Looked, states: States, pictures: Mapping[int, Pixels], interpolation: Interpolation) -> Floats:
     """Return the softmax score of the explained class on each map's box, cut out of the picture, (N,)."""
     rows = looked.rows
     boxes = np.concatenate([looked.batch(start, None).map_boxes for start in range(0, len(rows), CHUNK)])
@@ -162,14 +160,20 @@ def _lines(name: str, batch: Batch, rows: pd.DataFrame) -> list[dict[str, Any]]:
     at = metric.at(batch.settings, batch.shape[1])
     places: list[float | None] = [None] if at is None else at.tolist()
     return [
-        {"row": row, "turn": turn, "metric": name, "at": None if reason else place,
-         "value": None if reason else float(value), "reason": reason}
+        {
+            "row": row,
+            "turn": turn,
+            "metric": name,
+            "at": None if reason else place,
+            "value": None if reason else float(value),
+            "reason": reason,
+        }
         for row, turn, of_map, reason, here in zip(
             rows["row"].tolist(), rows["turn"].tolist(), computed, reasons, has_truth.tolist(), strict=True
         )
         if here
         for place, value in ([(None, np.nan)] if reason else zip(places, of_map, strict=True))
-    ]  # fmt: skip
+    ]
 
 
 def study_boxes(

@@ -61,8 +61,10 @@ def frame_objects(
                 )
             carried = carry_boxes(drawn, size, side, crop_fraction, reading)
         objects.append({"image": image, "boxes": len(drawn), "mask": None if inside is None else _png(inside)})
-        boxes += [{"image": image, "number": number, **dict(zip(EDGES, box, strict=True))}
-                  for number, box in enumerate(carried.tolist())]  # fmt: skip
+        boxes += [
+            {"image": image, "number": number, **dict(zip(EDGES, box, strict=True))}
+            for number, box in enumerate(carried.tolist())
+        ]
     return OBJECTS.from_lines(objects), FRAME_BOXES.from_lines(boxes)
 
 

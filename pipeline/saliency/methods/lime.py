@@ -110,9 +110,7 @@ def _answers(
 ) -> Floats:
     """Return the softmax score of the class for every sample; samples that are the same are asked once."""
     packed = np.packbits(shown, axis=1)
-    _, first, position = np.unique(
-        packed.view(f"V{packed.shape[1]}").ravel(), return_index=True, return_inverse=True
-    )  # fmt: skip
+    _, first, position = np.unique(packed.view(f"V{packed.shape[1]}").ravel(), return_index=True, return_inverse=True)
     distinct = torch.from_numpy(shown[first]).to(image.device)
     place = torch.from_numpy(segments).to(image.device)
     hidden = model.normalize(np.full((1, 1, 1, 3), hide, np.uint8)).view(3)

@@ -87,9 +87,17 @@ def test_sensitivity_equals_its_formula(
     settings: Any = small("sensitivity_max")
     maps = grey(convnet, images, targets, None).double().numpy()
     found = one(
-        measured("sensitivity_max", convnet, pixels, targets.numpy(), maps, values="signed",
-                 method=Method(grey, "signed", at_once=3)), "sensitivity_max",
-    )  # fmt: skip
+        measured(
+            "sensitivity_max",
+            convnet,
+            pixels,
+            targets.numpy(),
+            maps,
+            values="signed",
+            method=Method(grey, "signed", at_once=3),
+        ),
+        "sensitivity_max",
+    )
     batch = Batch(convnet, images, targets, maps, seeds_of(5))
     for row in range(5):
         drawn = batch.rng(row, "sensitivity").uniform(-1, 1, (settings.samples, 3, SIDE, SIDE)) * settings.radius

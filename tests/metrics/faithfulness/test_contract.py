@@ -43,10 +43,18 @@ def model() -> Classifier:
     return linear((OBJECT - 0.07 * (1 - OBJECT)) / 8, bias=-2.0)
 
 
-def ask(name: str, model: Classifier, pictures: np.ndarray, maps: np.ndarray, explain: Any = steady, seed: int = 0,
-        values: Any = "unit") -> np.ndarray:  # fmt: skip
-    found = measured(name, model, pictures, np.ones(len(pictures)), maps, method=Method(explain, values), seed=seed,
-                     values=values)  # fmt: skip
+def ask(
+    name: str,
+    model: Classifier,
+    pictures: np.ndarray,
+    maps: np.ndarray,
+    explain: Any = steady,
+    seed: int = 0,
+    values: Any = "unit",
+) -> np.ndarray:
+    found = measured(
+        name, model, pictures, np.ones(len(pictures)), maps, method=Method(explain, values), seed=seed, values=values
+    )
     check(FAITHFULNESS, found, name)
     assert (found["value"].isna() == found["reason"].notna()).all()
     return found["value"].to_numpy(dtype=float, na_value=np.nan)

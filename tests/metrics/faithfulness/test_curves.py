@@ -100,9 +100,9 @@ def test_ties_are_broken_at_random_and_reported() -> None:
     fake[0, 0, 0] = 0
     rng = np.random.default_rng(0)
     count = 40
-    tied = np.concatenate([
-        one(measured("deletion", model, white, [1], fake, seed=seed), "deletion") for seed in range(count)
-    ])  # fmt: skip
+    tied = np.concatenate(
+        [one(measured("deletion", model, white, [1], fake, seed=seed), "deletion") for seed in range(count)]
+    )
     drawn = value("deletion", model, np.repeat(white, count, 0), rng.random((count, SIDE, SIDE)))
     assert np.ptp(tied) > 0
     error = np.hypot(tied.std(), drawn.std()) / np.sqrt(count)

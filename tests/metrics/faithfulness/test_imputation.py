@@ -22,8 +22,10 @@ def dense(picture: np.ndarray, removed: np.ndarray) -> np.ndarray:
     for at, (row, column) in enumerate(places):
         around = [
             ((row + down, column + across), 1 / 6 if down == 0 or across == 0 else 1 / 12)
-            for down in (-1, 0, 1) for across in (-1, 0, 1) if (down, across) != (0, 0)
-        ]  # fmt: skip
+            for down in (-1, 0, 1)
+            for across in (-1, 0, 1)
+            if (down, across) != (0, 0)
+        ]
         inside = [(place, weight) for place, weight in around if 0 <= place[0] < height and 0 <= place[1] < width]
         total = sum(weight for _, weight in inside)
         matrix[at, at] = 1

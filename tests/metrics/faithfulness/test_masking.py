@@ -39,15 +39,20 @@ def test_confidence_equals_grad_cams(
     masks = {"": maps, "_inverse": 1 - maps, "_cut": np.stack([one < np.percentile(one, 75) for one in maps])}[ending]
     wanted = [ClassifierOutputSoftmaxTarget(target) for target in targets]
     for name, metric in (
-        ("change", CamMultImageConfidenceChange()), ("drop", DropInConfidence()), ("increase", IncreaseInConfidence()),
-    ):  # fmt: skip
+        ("change", CamMultImageConfidenceChange()),
+        ("drop", DropInConfidence()),
+        ("increase", IncreaseInConfidence()),
+    ):
         expected = metric(images, masks.astype(np.float32), wanted, convnet)
         own: Any = (
             CutSettings(masked="normalised", percentile=75.0) if ending == "_cut" else MaskSettings(masked="normalised")
         )
         name = f"confidence_{name}{ending}"
-        found = one(measured(name, convnet, pixels, targets, maps, settings={name: own}), name,
-                    25.0 if ending == "_cut" else None)  # fmt: skip
+        found = one(
+            measured(name, convnet, pixels, targets, maps, settings={name: own}),
+            name,
+            25.0 if ending == "_cut" else None,
+        )
         np.testing.assert_allclose(found, expected, atol=1e-6)
         assert np.ptp(found) > 0 or name.startswith("confidence_increase")
 

@@ -55,9 +55,10 @@ def test_a_value_needs_no_reason_and_nothing_needs_one(
 ) -> None:
     found = measured("average_drop", convnet, pixels, targets.numpy(), MAPS)
     for wrong in (
-        found.assign(reason="none needed"), found.assign(value=pd.array([None] * 5, dtype="Float64")),
+        found.assign(reason="none needed"),
+        found.assign(value=pd.array([None] * 5, dtype="Float64")),
         pd.concat([found, found]),
-    ):  # fmt: skip
+    ):
         with pytest.raises(UserError, match=r"reason|twice"):
             check(FAITHFULNESS, wrong.reset_index(drop=True), "here")
         with pytest.raises(UserError, match="faithfulness"):

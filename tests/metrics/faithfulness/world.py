@@ -24,12 +24,17 @@ INSERTION = {"steps": 12, "kernel": 11, "sigma": 5.0}
 PATCHES = {"patches": 4, "search": "single"}
 ROAD = {"percents": [10, 30, 50], "noise": 0.01}
 RAW: dict[str, dict[str, Any]] = {
-    "deletion": DELETION, "insertion": INSERTION, "deletion_normalized": DELETION | PATCHES,
-    "insertion_normalized": INSERTION | PATCHES, "pixel_flipping": DELETION | {"share": 0.5}, "tied_pixels": {},
-    "infidelity": {"samples": 40, "noise": 0.2}, "sensitivity_max": {"samples": 3, "radius": 0.02},
+    "deletion": DELETION,
+    "insertion": INSERTION,
+    "deletion_normalized": DELETION | PATCHES,
+    "insertion_normalized": INSERTION | PATCHES,
+    "pixel_flipping": DELETION | {"share": 0.5},
+    "tied_pixels": {},
+    "infidelity": {"samples": 40, "noise": 0.2},
+    "sensitivity_max": {"samples": 3, "radius": 0.02},
     **{name: ROAD for name in METRICS if name.startswith("road")},
     **{name: CUT if name.endswith("cut") else MASKS for name in METRICS if name.startswith(("average", "confidence"))},
-}  # fmt: skip
+}
 
 
 def small(name: str) -> Any:
@@ -53,10 +58,17 @@ class OneState:
 
 def table(count: int, targets: Any, kind: str = "reference") -> pd.DataFrame:
     return pd.DataFrame(
-        {"row": np.arange(count) + 100, "turn": np.arange(count), "image": np.arange(count), "kind": kind,
-         "transform": "identity", "magnitude": pd.array([None] * count, dtype="Float64"), "state": "trained",
-         "prediction": np.asarray(targets, np.int64)}
-    )  # fmt: skip
+        {
+            "row": np.arange(count) + 100,
+            "turn": np.arange(count),
+            "image": np.arange(count),
+            "kind": kind,
+            "transform": "identity",
+            "magnitude": pd.array([None] * count, dtype="Float64"),
+            "state": "trained",
+            "prediction": np.asarray(targets, np.int64),
+        }
+    )
 
 
 def linear(weights: np.ndarray, bias: float = 0.0) -> Classifier:
@@ -71,10 +83,18 @@ def linear(weights: np.ndarray, bias: float = 0.0) -> Classifier:
 
 
 def measured(
-    names: list[str] | str, model: Classifier, pixels: np.ndarray, targets: Any, maps: np.ndarray, *,
-    values: Any = "unit", seed: int = 0, method: Method | None = None, rows: pd.DataFrame | None = None,
+    names: list[str] | str,
+    model: Classifier,
+    pixels: np.ndarray,
+    targets: Any,
+    maps: np.ndarray,
+    *,
+    values: Any = "unit",
+    seed: int = 0,
+    method: Method | None = None,
+    rows: pd.DataFrame | None = None,
     settings: dict[str, Any] | None = None,
-) -> pd.DataFrame:  # fmt: skip
+) -> pd.DataFrame:
     """Return the table of some metrics."""
     chosen = settings or {name: small(name) for name in ([names] if isinstance(names, str) else names)}
     rows = table(len(pixels), targets) if rows is None else rows
@@ -83,8 +103,9 @@ def measured(
     limits = measure_limits(chosen, states, rows, pictures, seed=seed)
     if method is None:
         method = Method(lambda model, images, targets, seeds: images.abs().mean(dim=1).clamp(0, 1), values)
-    return measure_rows(chosen, states, rows, pictures, list(maps), values=values, seed=seed, method=method,
-                        limits=limits)  # fmt: skip
+    return measure_rows(
+        chosen, states, rows, pictures, list(maps), values=values, seed=seed, method=method, limits=limits
+    )
 
 
 def one(found: pd.DataFrame, name: str, at: float | None = None) -> np.ndarray:

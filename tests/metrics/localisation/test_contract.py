@@ -21,7 +21,7 @@ RIVALS = {
     "noise": NOISE[:4],
     "noise on a grid": np.kron(np.random.default_rng(1).random((4, 4, 4)), np.ones((1, 6, 6))),
     "all but a pixel": np.where(np.arange(SIDE**2).reshape(SIDE, SIDE) > 0, 1.0, 0.0)[None].repeat(4, axis=0),
-}  # fmt: skip
+}
 WITH_TRUTH = [name for name, metric in METRICS.items() if metric.truth != "none"]
 
 

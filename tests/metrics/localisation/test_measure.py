@@ -39,11 +39,20 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """Image 0 has a box, 1 a mask, 2 neither, and 3 a box that is cropped away."""
     monkeypatch.chdir(tmp_path)
     square, tall = np.zeros((SIDE, SIDE, 3), np.uint8), np.zeros((64, SIDE, 3), np.uint8)
-    write(IMAGES, prepared_file("some", IMAGES), IMAGES.from_lines([
-        {"image": image, "encoded": encode_png(tall if image == 3 else square),
-         "mask": encode_png(MASK) if image == 1 else None}
-        for image in range(4)
-    ]))  # fmt: skip
+    write(
+        IMAGES,
+        prepared_file("some", IMAGES),
+        IMAGES.from_lines(
+            [
+                {
+                    "image": image,
+                    "encoded": encode_png(tall if image == 3 else square),
+                    "mask": encode_png(MASK) if image == 1 else None,
+                }
+                for image in range(4)
+            ]
+        ),
+    )
     boxes = [{"image": 0, "number": 0, **EDGES}, {"image": 3, "number": 0, **FAR}]
     write(BOXES, prepared_file("some", BOXES), BOXES.from_lines(boxes))
     return "some"
@@ -70,13 +79,19 @@ def rows(labels: Any = (1, 1, 1, 0)) -> pd.DataFrame:
 
 
 def measured(
-    objects: FrameObjects, pictures: dict[int, np.ndarray], maps: np.ndarray, model: Classifier | None,
-    settings: Chosen, of: pd.DataFrame | None = None, values: Any = "unit",
-) -> pd.DataFrame:  # fmt: skip
+    objects: FrameObjects,
+    pictures: dict[int, np.ndarray],
+    maps: np.ndarray,
+    model: Classifier | None,
+    settings: Chosen,
+    of: pd.DataFrame | None = None,
+    values: Any = "unit",
+) -> pd.DataFrame:
     states: Any = None if model is None else OneState(model)
     given = rows() if of is None else of
-    found = measure_localisation(settings, states, given, pictures, list(maps), objects, values=values,
-                                 interpolation="bilinear")  # fmt: skip
+    found = measure_localisation(
+        settings, states, given, pictures, list(maps), objects, values=values, interpolation="bilinear"
+    )
     check(LOCALISATION, found, "here")
     return found
 
@@ -86,8 +101,10 @@ def test_ground_truth_is_brought_into_the_frame(dataset: str, objects: FrameObje
     check(OBJECTS, known, "here")
     check(FRAME_BOXES, boxes, "here")
     assert known["boxes"].tolist() == [1, 1, 0, 1]
-    assert boxes[["image", "left", "top", "right", "bottom"]].to_numpy().tolist() == [[0, 8, 6, 18, 14],
-                                                                                     [1, 8, 6, 18, 14]]  # fmt: skip
+    assert boxes[["image", "left", "top", "right", "bottom"]].to_numpy().tolist() == [
+        [0, 8, 6, 18, 14],
+        [1, 8, 6, 18, 14],
+    ]
     found = objects.of([1, 3, 2])
     np.testing.assert_array_equal(found.masks[0], OBJECT > 0)
     assert found.boxed.tolist() == [True, True, False]
@@ -133,9 +150,7 @@ def test_lines_are_of_images_with_the_truth_that_a_metric_needs(
     assert tolerant["at"].tolist() == [pytest.approx(15 * SIDE / 224)]
 
 
-def test_maps_as_small_as_their_layer_are_enlarged(
-    objects: FrameObjects, pictures: dict[int, np.ndarray]
-) -> None:  # fmt: skip
+def test_maps_as_small_as_their_layer_are_enlarged(objects: FrameObjects, pictures: dict[int, np.ndarray]) -> None:
     coarse = np.zeros((4, 6, 6), np.float32)
     coarse[:, 2, 3] = 1
     found = measured(objects, pictures, coarse, None, chosen("standard_pointing_game", "mask_pointing_game"))
@@ -151,12 +166,16 @@ def test_a_constant_map_is_null_with_its_reason(objects: FrameObjects, pictures:
 
 def test_the_first_guess_has_to_be_right_for_the_official_metric(
     objects: FrameObjects, pictures: dict[int, np.ndarray]
-) -> None:  # fmt: skip
+) -> None:
     maps = np.repeat(OBJECT[None], 4, axis=0)
     found = measured(objects, pictures, maps, None, chosen("official_metric", "localization_error"), rows((1, 0, 1, 1)))
     values = found.dropna(subset="value").set_index(["metric", "row"])["value"].to_dict()
-    assert values == {("official_metric", 100): 0, ("official_metric", 101): 1, ("localization_error", 100): 0,
-                      ("localization_error", 101): 0}  # fmt: skip
+    assert values == {
+        ("official_metric", 100): 0,
+        ("official_metric", 101): 1,
+        ("localization_error", 100): 0,
+        ("localization_error", 101): 0,
+    }
 
 
 def test_rows_other_than_references_are_passed_over(objects: FrameObjects, pictures: dict[int, np.ndarray]) -> None:
@@ -245,9 +264,7 @@ def test_the_published_reading_draws_other_pixels(
     assert corrected["value"].tolist() != published["value"].tolist(), "rows by x: the box lies elsewhere"
 
 
-def test_nothing_is_studied_without_boxes(
-    dataset: str, pictures: dict[int, np.ndarray], model: Classifier
-) -> None:  # fmt: skip
+def test_nothing_is_studied_without_boxes(dataset: str, pictures: dict[int, np.ndarray], model: Classifier) -> None:
     known, boxes = frame_objects(dataset, range(4), SIDE, 1.0, "corrected")
     bare = FrameObjects(known.assign(boxes=0), boxes.head(0), SIDE)
     assert not len(study(bare, pictures, model, None))

@@ -113,8 +113,13 @@ def test_the_best_of_several_boxes_counts() -> None:
     maps = np.zeros((1, SIDE, SIDE))
     maps[0, 2:6, 2:6] = 1
     far, near = [14, 14, 20, 20], [2, 2, 6, 6]
-    for name, expected in {"localization_error": 0, "pixel_f1": 1, "standard_pointing_game": 1,
-                           "tolerant_pointing_game": 1, "energy_pointing_game": 1}.items():  # fmt: skip
+    for name, expected in {
+        "localization_error": 0,
+        "pixel_f1": 1,
+        "standard_pointing_game": 1,
+        "tolerant_pointing_game": 1,
+        "energy_pointing_game": 1,
+    }.items():
         batch = batch_of(maps, boxed([[far, near]]))
         assert METRICS[name].compute(batch).tolist() == [expected], name
 

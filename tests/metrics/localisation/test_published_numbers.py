@@ -122,8 +122,12 @@ def test_standard_pointing_game(reading: str, expected: float, request: pytest.F
     hits = sums_inside(FAKE_CAM, boxes.batch.objects.boxes + last).ravel() > 0
     assert boxes.percent(hits) == pytest.approx(expected, abs=0.005)
     some = [one for one in boxes.carried if len(one) < 3][:400]
-    batch = Batch(np.broadcast_to(FAKE_CAM, (len(some), SIDE, SIDE)), together(some, [None] * len(some), SIDE),
-                  boxes.settings, np.ones(len(some), bool))  # fmt: skip
+    batch = Batch(
+        np.broadcast_to(FAKE_CAM, (len(some), SIDE, SIDE)),
+        together(some, [None] * len(some), SIDE),
+        boxes.settings,
+        np.ones(len(some), bool),
+    )
     expected_hits = [(sums_inside(FAKE_CAM, one[None] + last) > 0).any() for one in some]
     assert METRICS["standard_pointing_game"].compute(batch).astype(bool).tolist() == expected_hits
 
@@ -137,8 +141,12 @@ def test_box_accuracy(reading: str, expected: float, request: pytest.FixtureRequ
     overlaps = iou(np.array([0, 0, SIDE, SIDE]), carried)
     assert boxes.percent(overlaps >= 0.5) == pytest.approx(expected, abs=0.005)
     some = [one for one in boxes.carried if areas(one).all()][:40]
-    batch = Batch(np.broadcast_to(FAKE_CAM, (len(some), SIDE, SIDE)), together(some, [None] * len(some), SIDE),
-                  boxes.settings, np.ones(len(some), bool))  # fmt: skip
+    batch = Batch(
+        np.broadcast_to(FAKE_CAM, (len(some), SIDE, SIDE)),
+        together(some, [None] * len(some), SIDE),
+        boxes.settings,
+        np.ones(len(some), bool),
+    )
     largest = np.maximum.reduceat(overlaps, boxes.starts)
     first = np.array([largest[number] for number, one in enumerate(boxes.carried) if areas(one).all()][:40])
     np.testing.assert_allclose(METRICS["box_accuracy"].compute(batch), np.repeat(first[:, None], 100, 1))
@@ -169,8 +177,12 @@ def test_corrected_boxes_are_those_of_exact_arithmetic(table: pd.DataFrame, corr
 
 def test_a_union_drawn_as_published_is_a_slice_with_its_numbers(published: AllBoxes) -> None:
     some = published.carried[:300]
-    batch = Batch(np.broadcast_to(FAKE_CAM, (300, SIDE, SIDE)), together(some, [None] * 300, SIDE),
-                  published.settings, np.ones(300, bool))  # fmt: skip
+    batch = Batch(
+        np.broadcast_to(FAKE_CAM, (300, SIDE, SIDE)),
+        together(some, [None] * 300, SIDE),
+        published.settings,
+        np.ones(300, bool),
+    )
     for boxes, covered in zip(some, batch.covered, strict=True):
         drawn = np.zeros((SIDE, SIDE), bool)
         for left, top, right, bottom in boxes.tolist():

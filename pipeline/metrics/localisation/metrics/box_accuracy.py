@@ -27,6 +27,12 @@ def thresholds(settings: LocalisationSettings, side: int) -> Floats:
 
 
 METRIC = Metric(
-    compute, truth="boxes", reads="parts", higher_is_better=True, best=1, worst=0, at=thresholds,
+    compute,
+    truth="boxes",
+    reads="parts",
+    higher_is_better=True,
+    best=1,
+    worst=0,
+    at=thresholds,
     aggregate=partial(best_accuracy, accepted=0.5),
-)  # fmt: skip
+)

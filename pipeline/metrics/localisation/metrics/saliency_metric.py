@@ -32,6 +32,11 @@ def compute(batch: Batch) -> Floats:
 
 
 METRIC = Metric(
-    compute, truth="none", reads="parts", higher_is_better=False, best=float(np.log(SMALLEST)),
-    worst=float(-np.log(LEAST_SCORE)), forward=1,
-)  # fmt: skip
+    compute,
+    truth="none",
+    reads="parts",
+    higher_is_better=False,
+    best=float(np.log(SMALLEST)),
+    worst=float(-np.log(LEAST_SCORE)),
+    forward=1,
+)
