@@ -39,9 +39,10 @@ from pipeline.results.estimate import (
 from pipeline.saliency.method import METHODS, Cost, Method
 from stages.command import guarded
 
-LINE = "{:<54} {:>9} {:>13} {:>13} {:>11} {:>12} {:>11}"
+LINE = "{:<24} {:>9} {:>13} {:>13} {:>10} {:>12} {:>11}"
+WIDTH = 98
 MOST_LINES = 100
-"""A longer grid gets a line for every model and method, over all datasets."""
+"""A longer grid gets one line per model and method, over all datasets."""
 UNITS = {"minutes": 1, "hours": 60}
 CLASSES = 100
 """Of the models timed: how many there are makes no difference to speak of."""
@@ -81,7 +82,7 @@ class Line:
 
 
 def main(profile: str | None) -> None:
-    """Print a line for every cell, the sum, what else is stored, and what is needed and not here."""
+    """Print one line per (cell, method) pair, the sum, what else is stored, and what is needed and not here."""
     if profile:
         use(profile)
     plan = params.read("plan", PlanSettings)
@@ -91,10 +92,10 @@ def main(profile: str | None) -> None:
     cells = grid.cells()
     pairs = sum(name not in cell.without for cell in cells.values() for name in methods)
     unit = "minutes" if pairs <= MOST_LINES else "hours"
-    print(LINE.format("cell", "maps", "forwards", "gradients", "maps, MB", f"{unit} here", f"GPU {unit}"))
+    print(LINE.format("cell and method", "maps", "forward", "gradients", "maps, MB", f"{unit} here", f"GPU {unit}"))
     total, measuring, weights = Line(), Line(), 0
     measured: dict[tuple[str, int], Measured] = {}
-    grouped: dict[str, Line] = {}
+    grouped: dict[str, dict[str, Line]] = {}
     for cell_name, cell in cells.items():
         size = params.read(f"datasets.{cell.dataset}.image_size", params.ImageSize)
         if (cell.model, size) not in measured:
@@ -109,29 +110,38 @@ def main(profile: str | None) -> None:
         explaining = {name: method for name, method in methods.items() if name not in cell.without}
         images, per_image = plan.explained(cell.dataset), rows_per_image(plan, size, trained=recipe is not None)
         measuring += _measuring(images, size, explaining, measured[cell.model, size])
+        if pairs <= MOST_LINES:
+            print(cell_name)
         for name, line in _lines(images, per_image, explaining, measured[cell.model, size]):
             total += line
             if pairs <= MOST_LINES:
-                print(line.written(f"{cell_name} {name}", unit), flush=True)
+                print(line.written(f"  {name}", unit), flush=True)
             else:
-                grouped[f"{cell.model} {name}"] = grouped.get(f"{cell.model} {name}", Line()) + line
-    for name, line in grouped.items():
-        print(line.written(f"all data sets, {name}", unit))
+                of_methods = grouped.setdefault(cell.model, {})
+                of_methods[name] = of_methods.get(name, Line()) + line
+    for model, of_methods in grouped.items():
+        print(f"{model}, over all datasets")
+        for name, line in of_methods.items():
+            print(line.written(f"  {name}", unit))
     print(total.written("all", unit))
-    where = f"{here}, {threads()} threads" if here.type == "cpu" else str(here)
+    where = f"{here}, {threads()} thread{'s' * (threads() > 1)}" if here.type == "cpu" else str(here)
     sentences = [
-        f"{len(cells)} cells, {len(methods)} methods, {pairs} of a cell and a method together:",
+        f"{len(cells)} cells, {len(methods)} methods, {pairs} (cell, method) pairs:",
         f"{total.megabytes / 1e3:,.1f} GB of maps, {weights / 1e9:,.1f} GB of weights.",
-        f"{unit.capitalize()} here are for explaining on {where}, one cell after the other: evaluations timed now on",
-        f"fresh weights, taken as {SHARE:.0%} of the time. GPU {unit} are counted, not measured: the evaluations'",
+        f"{unit.capitalize()} here are for explaining on {where}, one cell after the other: the shortest of several",
+        f"timings on fresh weights, taken as {SHARE:.0%} of the time. GPU {unit} are counted, not measured: the",
+        "evaluations'",
         f"operations at an assumed {GPU_FLOPS / 1e12:g} TFLOP/s sustained in float32, and the same {SHARE:.0%}.",
-        f"Faithfulness and localisation ask for {measuring.forwards:,} forward passes more at most,",
+        f"Faithfulness and localisation need at most {measuring.forwards:,} more forward passes,",
         f"{measuring.minutes / UNITS[unit]:,.1f} {unit}.",
         *_training(),
-        "Predictions, scores and the start of every stage (a few seconds) come on top. LIME asks about repeated",
+        "Predictions, scores and the start of every stage (a few seconds) come on top. LIME evaluates repeated",
         "samples once and may take less.",
     ]
-    print(f"\n{textwrap.fill(' '.join(sentences), 118)}")
+    print(f"\n{textwrap.fill(' '.join(sentences), WIDTH)}")
+    doubts = [(model, doubt) for (model, _), of in measured.items() if (doubt := of.speed.doubts())]
+    for model, doubt in doubts:
+        print(textwrap.fill(f"not reliable: {model} {doubt}; the times above may be too long", WIDTH))
     for needed in _missing():
         print(needed)
 

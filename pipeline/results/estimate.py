@@ -3,6 +3,9 @@
 An evaluation is timed here and now, on a model with fresh weights, as the explain stage would make it; for a GPU that
 is not here, its floating-point operations are counted. No data is needed. What else a map takes (transforming, the
 method's own arithmetic, writing) is not timed but allowed for.
+
+Other programs on the machine can only make a timing longer, so the shortest of several counts. Where even that one had
+to share the processor, `Speed.share` says so.
 """
 
 from __future__ import annotations
@@ -34,7 +37,19 @@ CHEAP = 2
 the CAM layer where they read it."""
 
 SECONDS = 1.0
-"""Spent on timing each kind of evaluation, about."""
+"""Spent on timing each kind of evaluation, at least."""
+
+ROUNDS = 5
+"""Timings taken of each kind of evaluation, at least; `LONGEST` seconds end them earlier."""
+
+LONGEST = 10.0
+"""Seconds after which no further timing of one kind of evaluation begins."""
+
+SPREAD = 1.5
+"""How many times as long as the shortest timing half of them may take before the estimate says that they disagree."""
+
+MIN_SHARE = 0.7
+"""Part of the processor time of its threads that the shortest timing should have had."""
 
 GPU_FLOPS = 10e12
 """Floating-point operations a second that a data-centre GPU is assumed to sustain in float32 without tensor cores: half
@@ -43,10 +58,28 @@ of what an NVIDIA A100 has (19.5e12). Nobody has measured it for this benchmark.
 
 @dataclass(frozen=True)
 class Speed:
-    """Milliseconds an image, all threads together."""
+    """How fast a model is evaluated, all threads together.
+
+    Attributes:
+        forward: milliseconds per image of a forward pass, in the shortest of several timings.
+        gradient: milliseconds per image of a gradient.
+        spread: the median timing over the shortest, the larger of the two kinds; 1 where all agree.
+        share: the processor time in the shortest timing over what its threads could have had, the smaller of the two
+            kinds; 1 on an idle machine, and on a GPU, where it is not measured.
+    """
 
     forward: float
     gradient: float
+    spread: float = 1.0
+    share: float = 1.0
+
+    def doubts(self) -> str:
+        """Return why not to rely on the timings, in a sentence; "" where there is no reason."""
+        if self.share < MIN_SHARE:
+            return f"had {self.share:.0%} of the processor in its shortest timing: other programs are running"
+        if self.spread > SPREAD:
+            return f"took {self.spread:.1f} times as long in the median timing as in the shortest"
+        return ""
 
 
 @dataclass(frozen=True)
@@ -66,10 +99,12 @@ def prepared(model: Classifier, image_size: int) -> Classifier:
 
 
 def time_evaluations(model: Classifier, image_size: int) -> Speed:
-    """Time forward passes and gradients of a prepared model on its device."""
+    """Time forward passes and gradients of a prepared model on its device, each several times."""
     device, count = model.mean.device, workers(model.mean.device)
 
-    def milliseconds(evaluate: Callable[[torch.Tensor], Any]) -> float:
+    def timings(evaluate: Callable[[torch.Tensor], Any]) -> tuple[float, float, float]:
+        """Return the shortest timing in milliseconds per image, the median over it, and its processor's share."""
+
         def once(_: int) -> int:
             size = batch_size(image_size, device)
             evaluate(torch.zeros(size, 3, image_size, image_size, device=device))
@@ -79,13 +114,20 @@ def time_evaluations(model: Classifier, image_size: int) -> Speed:
             return with_smaller_batches(lambda: once(number), image_size, device)
 
         list(in_order(work, range(count), count))
-        start, images, rounds = time.perf_counter(), 0, 0
-        while rounds == 0 or time.perf_counter() - start < SECONDS:
-            images += sum(in_order(work, range(2 * count), count))
+        rounds: list[tuple[float, float]] = []
+        start = time.perf_counter()
+        while not rounds or (elapsed := time.perf_counter() - start) < LONGEST:
+            if len(rounds) >= ROUNDS and elapsed >= SECONDS:
+                break
+            wall, processor = time.perf_counter(), time.process_time()
+            images = sum(in_order(work, range(2 * count), count))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            rounds += 1
-        return 1e3 * (time.perf_counter() - start) / images
+            wall, processor = time.perf_counter() - wall, time.process_time() - processor
+            rounds.append((1e3 * wall / images, min(1.0, processor / wall / count)))
+        shortest, share = min(rounds)
+        median = float(np.median([milliseconds for milliseconds, _ in rounds]))
+        return shortest, median / shortest, share if device.type == "cpu" else 1.0
 
     def forward(images: torch.Tensor) -> None:
         with torch.inference_mode():
@@ -94,7 +136,9 @@ def time_evaluations(model: Classifier, image_size: int) -> Speed:
     def differentiate(images: torch.Tensor) -> None:
         gradient(model, images, torch.zeros(len(images), dtype=torch.int64, device=device), "softmax")
 
-    return Speed(milliseconds(forward), milliseconds(differentiate))
+    once, spread, share = timings(forward)
+    backward, backward_spread, backward_share = timings(differentiate)
+    return Speed(once, backward, max(spread, backward_spread), min(share, backward_share))
 
 
 def count_operations(model: Classifier, image_size: int) -> Operations:

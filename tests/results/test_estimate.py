@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,6 +12,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
+from pipeline.core.batches import batch_size
 from pipeline.data.plan import draw_plan
 from pipeline.data.plan_settings import PlanSettings, rows_per_image
 from pipeline.data.transforms import TRANSFORMS
@@ -19,7 +21,9 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.trained import save_state
 from pipeline.results.estimate import (
     GPU_FLOPS,
+    MIN_SHARE,
     SHARE,
+    SPREAD,
     Speed,
     bytes_per_map,
     count_operations,
@@ -63,6 +67,40 @@ def test_disk_is_what_a_map_takes(name: str, convnet: Classifier, images: torch.
 def test_evaluations_are_timed() -> None:
     speed = time_evaluations(prepared(small_convnet(), SIDE), SIDE)
     assert 0 < speed.forward < speed.gradient
+    assert speed.spread >= 1
+    assert 0 < speed.share <= 1
+
+
+def test_the_shortest_timing_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    # A batch to warm up, then rounds of two batches: the third forward round does not wait, and every gradient does.
+    rests = iter([0.1, *(0.1, 0.1) * 2, 0.0, 0.0, *(0.1,) * 100])
+    slow = prepared(small_convnet(), SIDE)
+    slow.register_forward_pre_hook(lambda *_: time.sleep(next(rests)))
+    monkeypatch.setenv("COSE_THREADS", "1")
+    alone = time_evaluations(prepared(small_convnet(), SIDE), SIDE)
+    monkeypatch.setattr("pipeline.results.estimate.SECONDS", 0.0)
+    speed = time_evaluations(slow, SIDE)
+    size = batch_size(SIDE, torch.device("cpu"))
+    assert speed.forward < alone.forward + 50 / size
+    assert speed.spread > SPREAD
+    assert speed.share < MIN_SHARE
+    assert speed.doubts().startswith("had ")
+
+
+@pytest.mark.parametrize(
+    ("speed", "doubts"),
+    [
+        (Speed(2, 8), ""),
+        (Speed(2, 8, spread=1.4, share=0.8), ""),
+        (Speed(2, 8, spread=1.66, share=0.8), "took 1.7 times as long in the median timing as in the shortest"),
+        (
+            Speed(2, 8, spread=9, share=0.314),
+            "had 31% of the processor in its shortest timing: other programs are running",
+        ),
+    ],
+)
+def test_doubts_about_timings(speed: Speed, doubts: str) -> None:
+    assert speed.doubts() == doubts
 
 
 def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
@@ -84,7 +122,14 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     rows = params["plan"]["images"] * (
         1 + 7 * params["plan"]["magnitudes"] + 6 + 1 + len(params["plan"]["checkpoints"])
     )
-    cells = {tuple(line.split()[:2]): line.split()[2:] for line in lines[1:8]}
+    assert max(map(len, lines)) <= 100
+    cells, cell = {}, ""
+    for line in lines[1:10]:
+        if line.startswith("  "):
+            name, *numbers = line.split()
+            cells[cell, name] = numbers
+        else:
+            cell = line
     assert list(cells) == [
         *(("digits-resnet_mini", name) for name in ("grad_cam", "lime", "score_cam", "center")),
         *(("shapes-resnet_mini", name) for name in ("lime", "score_cam", "center")),
@@ -100,17 +145,17 @@ def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     # A control asks for nothing and takes next to no time.
     assert cells["digits-resnet_mini", "center"][:3] == [str(rows), "0", "0"]
     assert cells["digits-resnet_mini", "center"][-4:] == ["<", "0.1", "<", "0.1"]
-    assert lines[8].split()[:2] == ["all", str(5 * rows + 2 * of_one)]
+    assert lines[10].split()[:2] == ["all", str(5 * rows + 2 * of_one)]
     in_megabytes = [float(cell[3]) for cell in cells.values()]
-    assert float(lines[8].split()[4]) == pytest.approx(sum(in_megabytes), abs=0.4)
-    text = " ".join(lines[9:])
-    assert "2 cells, 4 methods, 7 of a cell and a method together: 0.0 GB of maps" in text
+    assert float(lines[10].split()[4]) == pytest.approx(sum(in_megabytes), abs=0.4)
+    text = " ".join(lines[11:])
+    assert "2 cells, 4 methods, 7 (cell, method) pairs: 0.0 GB of maps" in text
     # Both ask for the picture and the picture under its map, of every map of an unperturbed image; the box study does
     # so for three parts of a map, and for the boxes and what is beside them; and one metric asks about a cut-out.
     images = params["plan"]["images"]
     reference_maps = 5 * images + 2
     forwards = (2 + 3 * 2 + 1) * reference_maps + 2 * 2 * 2 * images
-    assert f"Faithfulness and localisation ask for {forwards} forward passes more at most, " in text
+    assert f"Faithfulness and localisation need at most {forwards} more forward passes, " in text
     seen = params["datasets"]["shapes"]["images"] * params["training"]["shapes"]["epochs"]
     assert f"and {seen:,} to a network that learns (about three) (not counted: digits)" in text
     assert "not here" not in text
@@ -153,14 +198,15 @@ def test_the_papers_grid_is_estimated_without_data(tmp_path: Path) -> None:
     profile["cells"] = every_cell(profile)
     (world.root / "profiles/few.yaml").write_text(yaml.safe_dump(profile, sort_keys=False))
     text = world.stage("estimate", "--profile", "few").stdout
-    lines = {line.split("  ")[0]: line for line in text.splitlines()}
-    assert len([line for line in lines if line.startswith("all data sets, ")]) == 3 * 7
-    guided = lines["all data sets, resnet50 guided_ig"].split()
-    assert guided[5] == f"{5 * 510 * 59:,}"
-    assert guided[7] == f"{5 * 510 * 59 * 200:,}"
-    assert float(guided[8].replace(",", "")) == pytest.approx(5 * 510 * 59 * 224**2 / 1e6, rel=1e-3)
+    lines = text.splitlines()
+    assert len([line for line in lines if line.startswith("  ")]) == 3 * 7
+    of_resnet = lines.index("resnet50, over all datasets")
+    guided = next(line for line in lines[of_resnet:] if line.startswith("  guided_ig")).split()
+    assert guided[1] == f"{5 * 510 * 59:,}"
+    assert guided[3] == f"{5 * 510 * 59 * 200:,}"
+    assert float(guided[4].replace(",", "")) == pytest.approx(5 * 510 * 59 * 224**2 / 1e6, rel=1e-3)
     plain = " ".join(text.split())
-    assert "15 cells, 7 methods, 105 of a cell and a method together" in plain
+    assert "15 cells, 7 methods, 105 (cell, method) pairs" in plain
     gigabytes = float(plain.split(" GB of maps")[0].split()[-1].replace(",", ""))
     assert gigabytes * 13 / 3 < 400
     missing = [line for line in text.splitlines() if line.startswith("not ")]
