@@ -49,7 +49,7 @@ SECTIONS: dict[str, Any] = {
 }
 """The top level of params.yaml."""
 GUESSED = 10
-"""Classes of a network that is tried out: how many a data set has, prepare finds out."""
+"""Classes of a network that is tried out: how many a dataset has, prepare finds out."""
 KINDS = {"datasets": "data set", "models": "model", "training": "data set", "saliency": "method"}
 """What the keys of a section are names of."""
 GATE = DATA / "gates" / "params.json"

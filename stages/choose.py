@@ -90,7 +90,7 @@ def _metric_settings(name: str) -> dict[str, object]:
 
 
 def _pictures(given: str) -> dict[str, bytes]:
-    """Return the files of pictures by their names: a file, those of a folder, or one of the data set ``photos``."""
+    """Return the files of pictures by their names: a file, those of a folder, or one of the dataset ``photos``."""
     if not given:
         raise UserError(
             "image: found nothing; allowed: a picture, a folder of pictures, or a photograph's name, such "

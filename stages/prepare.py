@@ -1,4 +1,4 @@
-"""Write a data set's images, boxes, splits and plan."""
+"""Write a dataset's images, boxes, splits and plan."""
 
 from collections.abc import Iterator
 from dataclasses import asdict
@@ -20,7 +20,7 @@ PART = 2 * tables.ROW_GROUP
 
 
 def main(dataset: str) -> None:
-    """Load one data set and draw what all its models and methods share."""
+    """Load one dataset and draw what all its models and methods share."""
     seed = params.read("seed", params.Seed)
     loader = DATASETS.find(params.read(f"datasets.{dataset}.loader", str), f"datasets.{dataset}.loader")
     settings = params.read(f"datasets.{dataset}", loader.settings)

@@ -1,4 +1,4 @@
-"""The archives that publishers make of their data sets: `pack` makes them of a folder of `tests.publishers`."""
+"""The archives that publishers make of their datasets: `pack` makes them of a folder of `tests.publishers`."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Small data sets in their publishers' own formats, unpacked; `tests.packing` makes archives of them.
+"""Small datasets in their publishers' own formats, unpacked; `tests.packing` makes archives of them.
 
-``PUBLISHERS[name](folder, per_class, side)`` writes all classes of a data set with its annotations, and returns the
+``PUBLISHERS[name](folder, per_class, side)`` writes all classes of a dataset with its annotations, and returns the
 number of images. The class of an image is the colour of its background; on it lies one object, whose box `object_box`
 knows.
 """

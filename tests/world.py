@@ -107,7 +107,7 @@ class World:
 
 
 def every_cell(params: dict[str, Any]) -> dict[str, Any]:
-    """Return the cells of every model on every data set."""
+    """Return the cells of every model on every dataset."""
     return {
         f"{dataset}-{model}": {"dataset": dataset, "model": model}
         for dataset in params["datasets"]

@@ -18,7 +18,7 @@ def _checked(name: object, kind: str, pattern: re.Pattern[str], allowed: str) ->
 
 
 def checked(name: object, kind: str) -> str:
-    """Return the name of a data set, model or method, known to be safe in a path and in a command.
+    """Return the name of a dataset, model or method, known to be safe in a path and in a command.
 
     Args:
         name: what was found.

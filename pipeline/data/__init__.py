@@ -1,1 +1,1 @@
-"""Data sets, their pictures and splits, the transforms, and the plan of what is explained."""
+"""Datasets, their pictures and splits, the transforms, and the plan of what is explained."""

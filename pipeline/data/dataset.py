@@ -1,4 +1,4 @@
-"""What a data set is: the settings that each has, the images that a loader returns, and the loaders there are."""
+"""What a dataset is: the settings that each has, the images that a loader returns, and the loaders there are."""
 
 from __future__ import annotations
 

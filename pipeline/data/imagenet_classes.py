@@ -27,7 +27,7 @@ def class_names(known: Mapping[int, str], count: int) -> Mapping[int, str]:
     """Return names of a network's classes: all of ImageNet's where the known ones are some of these.
 
     Args:
-        known: those that a data set has images of, by their number; a network may predict others.
+        known: those that a dataset has images of, by their number; a network may predict others.
         count: how many the network tells apart.
     """
     every = dict(enumerate(imagenet_classes().values()))

@@ -1,4 +1,4 @@
-"""The pictures of a data set as a model sees them before perturbation, kept in a file so that they take no memory."""
+"""The pictures of a dataset as a model sees them before perturbation, kept in a file so that they take no memory."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def decode(
     """Decode some images, bring them to a model's size and keep them in a file.
 
     Args:
-        table: the table ``images`` of a data set.
+        table: the table ``images`` of a dataset.
         images: the numbers of those wanted.
         side: of the model's input, in pixels.
         crop_fraction: see `pipeline.data.decode.fit`.

@@ -1,6 +1,6 @@
 """The plan: which test images are explained, and under which perturbations.
 
-It is drawn once from the seed and written down. Every model and every method of a data set sees the same rows, so
+It is drawn once from the seed and written down. Every model and every method of a dataset sees the same rows, so
 differences between them are paired. (The published code draws from one global stream that the methods consume too.)
 """
 
@@ -18,7 +18,7 @@ from pipeline.data.transforms import IDENTITY, TRANSFORMS
 
 
 def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, seed: int, dataset: str) -> pd.DataFrame:
-    """Draw the rows of a data set.
+    """Draw the rows of a dataset.
 
     Images come from the test split, as evenly over the classes as their number allows; those that ``settings.first``
     names come before all others. Every image has a reference

@@ -17,8 +17,8 @@ class PlanSettings(Settings):
 
     Attributes:
         images: how many test images are explained.
-        images_of: how many of some data sets, by name, where it is another number.
-        first: of some data sets, names of test images that are drawn before all others.
+        images_of: how many of some datasets, by name, where it is another number.
+        first: of some datasets, names of test images that are drawn before all others.
         magnitudes: how many are drawn for every image and transform that has magnitudes.
         transforms: names of the input transforms; none where the images are explained as they are alone.
         checkpoints: percents of a training, after which a checkpoint is explained too.
@@ -35,7 +35,7 @@ class PlanSettings(Settings):
     layers: Annotated[int, Field(ge=0, le=99)] = 0
 
     def explained(self, dataset: str) -> int:
-        """Return how many images of a data set are explained."""
+        """Return how many images of a dataset are explained."""
         return self.images_of.get(dataset, self.images)
 
     def key(self, dataset: str) -> str:
@@ -56,7 +56,7 @@ def check_transforms(settings: PlanSettings) -> None:
 
 
 def check_images_of(settings: PlanSettings, datasets: Iterable[str]) -> None:
-    """Raise a `UserError` where ``images_of`` or ``first`` names a data set that is not there."""
+    """Raise a `UserError` where ``images_of`` or ``first`` names a dataset that is not there."""
     known = list(datasets)
     for key, named in (("images_of", settings.images_of), ("first", settings.first)):
         for name in named:

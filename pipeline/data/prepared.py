@@ -1,4 +1,4 @@
-"""What the prepare stage leaves of a data set: its images, boxes, splits and plan."""
+"""What the prepare stage leaves of a dataset: its images, boxes, splits and plan."""
 
 from __future__ import annotations
 

@@ -118,7 +118,7 @@ def select(scores: pd.DataFrame, protocol: str) -> dict[str, Rows]:
 
 
 def resample(images: int, settings: StatisticsSettings, seed: int, dataset: str) -> Floats:
-    """Return how often each image of a data set's plan is drawn in each resample.
+    """Return how often each image of a dataset's plan is drawn in each resample.
 
     Args:
         images: how many the plan has. A method that explains only those first drawn has the weights of these in the

@@ -1,4 +1,4 @@
-"""A cell: the rows of a data set's plan under one model, with all that explaining and scoring them needs.
+"""A cell: the rows of a dataset's plan under one model, with all that explaining and scoring them needs.
 
 Its folder holds the rows with what the model predicts for each, the pictures as the model sees them, and how the
 network is built. The weights stay in the model's own folder (`pipeline.models.trained`).

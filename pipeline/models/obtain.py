@@ -39,12 +39,12 @@ def obtain_states(
         folder: of the model; made here.
         network: how it is built.
         model: its name in params.yaml, for messages.
-        dataset: the name of the data set there.
+        dataset: the name of the dataset there.
         settings: its entry there.
         recipe: how it is trained.
         percents: of the training, after which checkpoints are taken.
         parts: the splits ``train`` and ``validation``; ``train`` may be missing where the weights are the user's own.
-        seed: of the model on this data set.
+        seed: of the model on this dataset.
 
     Returns:
         The trained model on its device, and the curve of its training; see `pipeline.models.training.train`.
@@ -87,7 +87,7 @@ def take_as_it_is(
         settings: its entry there.
         layers: of how many states the last stages are randomised: the last one, the last two, and so on. What is
             random there is the random model's, so that one draw leads from the one to the other.
-        seed: of the model on this data set.
+        seed: of the model on this dataset.
 
     Returns:
         The model on its device.

@@ -92,7 +92,7 @@ class ModelSettings(NetworkSettings):
 
 
 class TrainingSettings(Settings):
-    """How the models of one data set are trained; only ``epochs`` has to be said.
+    """How the models of one dataset are trained; only ``epochs`` has to be said.
 
     Attributes:
         epochs: passes over the training split.
@@ -128,7 +128,7 @@ class TrainingSettings(Settings):
 
 
 AS_IT_IS = "none"
-"""In the place of a recipe: the models of a data set keep the weights and the classes that they come with."""
+"""In the place of a recipe: the models of a dataset keep the weights and the classes that they come with."""
 
 
 def _which_recipe(value: Any) -> str:

@@ -32,7 +32,7 @@ class CellMaps:
         pictures: uint8 (side, side, 3), by the number of their image.
         side: of the pictures, in pixels.
         image_names: by the number of their image.
-        class_names: by the number of their class, where an image of the data set has it.
+        class_names: by the number of their class, where an image of the dataset has it.
         objects: bool (side, side), true on the object, by the number of their image, where it has a mask that was
             read.
     """
@@ -52,7 +52,7 @@ class CellMaps:
         return chosen.set_index("image", drop=False)
 
     def class_name(self, label: int) -> str:
-        """Return the name of a class, or its number where no image of the data set has it."""
+        """Return the name of a class, or its number where no image of the dataset has it."""
         return self.class_names.get(int(label), f"class {label}")
 
     def predicted(self, row: pd.Series) -> str:
@@ -92,7 +92,7 @@ def read_cell_maps(cell: str, dataset: str, masks: int) -> CellMaps:
 
     Args:
         cell: its name.
-        dataset: the name of its data set.
+        dataset: the name of its dataset.
         masks: of how many images, those first drawn, to read the object's mask.
 
     Raises:

@@ -51,7 +51,7 @@ def summarize_faithfulness(
     Args:
         cells: of the grid, by their names.
         methods: names.
-        plan: says how many images each data set has.
+        plan: says how many images each dataset has.
         settings: of the intervals.
         seed: the user's.
 

@@ -78,7 +78,7 @@ def summarize_localisation(
         cells: of the grid, by their names.
         methods: names.
         metrics: names of the localisation metrics that are measured where there is ground truth.
-        plan: says how many images each data set has.
+        plan: says how many images each dataset has.
         settings: of the intervals.
         seed: the user's.
 

@@ -51,12 +51,12 @@ def named(name: str, cell: CellSettings) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class Resamples:
-    """How the images of a data set are resampled for intervals: as for COSE, so that differences can be paired.
+    """How the images of a dataset are resampled for intervals: as for COSE, so that differences can be paired.
 
     Attributes:
         weights: float64 (R, images), how often each image counts, in the order in which the images were drawn.
         confidence: of an interval.
-        dataset: name of the data set, for messages.
+        dataset: name of the dataset, for messages.
     """
 
     weights: Floats
@@ -65,7 +65,7 @@ class Resamples:
 
     @classmethod
     def of(cls, dataset: str, plan: PlanSettings, settings: StatisticsSettings, seed: int) -> Resamples:
-        """Draw those of a data set."""
+        """Draw those of a dataset."""
         weights = resample(plan.explained(dataset), settings, seed, dataset)
         return cls(weights, settings.confidence, dataset)
 

@@ -115,7 +115,7 @@ def summarize_grid(
     Args:
         cells: of the grid, by their names.
         methods: names.
-        plan: says how many images each data set has.
+        plan: says how many images each dataset has.
         settings: of the intervals.
         seed: the user's.
         scored: pairs of a cell's and a method's name that there are scores of; None for all of them.
@@ -149,7 +149,7 @@ def mixed(cells: Mapping[str, CellSettings], methods: Sequence[str]) -> list[str
     """Say, one line each, where networks, predictions or maps of the grid were not all computed alike.
 
     Their rounding then differs. Images per evaluation follow from the image size, so they are compared within each
-    data set; batch and precision of a training are settings, and are not compared.
+    dataset; batch and precision of a training are settings, and are not compared.
     """
     folders = {(name, method): scores_folder(name, method) for name, method in product(cells, methods)}
     by_pair = {

@@ -16,7 +16,7 @@ PAPER = yaml.safe_load((ROOT / "profiles/paper.yaml").read_text())
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """A world with a data set whose archive is missing, and a model whose weights are."""
+    """A world with a dataset whose archive is missing, and a model whose weights are."""
     made = World(tmp_path_factory.mktemp("cells"), warm=True)
     params = small_params(made, folder_of_pictures(made.root / "pictures", per_class=10))
     params["datasets"]["cub200"] = PAPER["datasets"]["cub200"] | {"folder": "nowhere", "image_size": 32}

@@ -85,7 +85,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
         picture.with_suffix(".xml").write_text(box)
     params = small_params(made, pictures)
     params["datasets"]["pictures"]["boxes"] = str(pictures)
-    # A data set in archives, whose models start from others' weights and train a head alone, reads more.
+    # A dataset in archives, whose models start from others' weights and train a head alone, reads more.
     params["datasets"]["cifar10"] = {
         "loader": "cifar10",
         "source": "requirements.lock",

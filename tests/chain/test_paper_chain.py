@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 PAPER = yaml.safe_load((ROOT / "profiles/paper.yaml").read_text())
 SIZE = 32
 CHAINED = ("cub200", "eurosat")
-"""Data sets that go through the whole chain: the network learns on one, only a head on the other."""
+"""Datasets that go through the whole chain: the network learns on one, only a head on the other."""
 
 
 @pytest.fixture(scope="module")

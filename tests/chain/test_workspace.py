@@ -201,7 +201,7 @@ def test_a_new_model_runs_its_own_cells_alone(world: World) -> None:
 
 
 def test_a_new_dataset_runs_its_own_cells_alone(world: World) -> None:
-    follow_contributing(world, "Add a data set")
+    follow_contributing(world, "Add a dataset")
     ran = set(world.repro())
     own = {stage for stage in ran if "stripes" in stage}
     assert ran - own == {"fingerprint", "check_params", "aggregate"}

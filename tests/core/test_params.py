@@ -39,7 +39,7 @@ CASES: list[tuple[str, Any, str]] = [
     ("saliency", {}, "saliency: found nothing; allowed: at least one entry"),
     ("similarity.window", 4, "similarity.window: found 4; allowed: 3, 5, 7"),
     ("statistics.confidence", 95, "statistics.confidence: found 95; allowed: less than 1"),
-    # Data sets
+    # Datasets
     (
         "datasets.digits.loader",
         "digit",

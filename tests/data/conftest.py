@@ -1,4 +1,4 @@
-"""All published data sets, small, as their publishers give them away."""
+"""All published datasets, small, as their publishers give them away."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small published data sets: where they lie, loading them, and changing them."""
+"""Small published datasets: where they lie, loading them, and changing them."""
 
 from __future__ import annotations
 

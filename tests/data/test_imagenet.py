@@ -38,7 +38,7 @@ TRUTH = f"{KIT}/ILSVRC2012_validation_ground_truth.txt"
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The data set as the publisher's archives unpack; not to be changed."""
+    """The dataset as the publisher's archives unpack; not to be changed."""
     root = tmp_path_factory.mktemp("imagenet") / "published"
     assert publishers.imagenet(root, PER_CLASS, SIDE) == COUNT
     return root

@@ -1,4 +1,4 @@
-"""What lacks in a published data set, or does not fit together, is named as it lies in folder or archive."""
+"""What lacks in a published dataset, or does not fit together, is named as it lies in folder or archive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loaders of published data sets, on small ones in the publishers' own formats."""
+"""The loaders of published datasets, on small ones in the publishers' own formats."""
 
 from __future__ import annotations
 

@@ -212,7 +212,7 @@ def score_a_method(world: World, method: str, second: int) -> None:
 
 
 def compared(world: World) -> dict[tuple[str, str, str], dict[str, str]]:
-    """Return the lines of the comparison by data set, model and method."""
+    """Return the lines of the comparison by dataset, model and method."""
     world.stage("compare")
     with (world.root / "metrics/comparison.csv").open() as file:
         return {(line["dataset"], line["model"], line["method"]): line for line in csv.DictReader(file)}

@@ -1,1 +1,1 @@
-"""Loaders: one file per kind of data set, found by its name; see `pipeline.data.dataset.DATASETS`."""
+"""Loaders: one file per kind of dataset, found by its name; see `pipeline.data.dataset.DATASETS`."""

@@ -26,7 +26,7 @@ EDGES = ["left", "top", "right", "bottom"]
 def frame_objects(
     dataset: str, images: Sequence[int], side: int, crop_fraction: float, reading: Reading
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Bring the objects on some images of a data set into a network's frame.
+    """Bring the objects on some images of a dataset into a network's frame.
 
     Args:
         dataset: its name.

@@ -1,4 +1,4 @@
-"""From the tables of a data set to those of localisation and the box study."""
+"""From the tables of a dataset to those of localisation and the box study."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Box accuracy (BA, MaxBoxAcc): the share of images whose object is found, at the threshold where most are.
 
 An image's value at a threshold is the overlap of the object with the box of the largest 8-connected component of the
-pixels that are at least the threshold, of the map scaled to [0, 1]. The threshold is the best over the data set,
+pixels that are at least the threshold, of the map scaled to [0, 1]. The threshold is the best over the dataset,
 overlaps from 0.5 on are finds. Source: J. Choe et al., Evaluating Weakly Supervised Object Localization Methods Right,
 2020.
 """
