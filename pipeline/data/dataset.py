@@ -15,10 +15,17 @@ from pipeline.core.registry import Registry
 
 
 class SplitSettings(Settings):
-    """Fractions of the images that are held out, class by class; or the publisher's own test split."""
+    """Fractions of the images that are held out, class by class, or a test split that is not drawn.
+
+    Attributes:
+        validation: the fraction for validation, of all images, or of the training images where the test split is given;
+            not used where a validation split is given too.
+        test: the fraction for testing, or where the split comes from: ``official`` is the publisher's. A folder of
+            pictures may have ``folders`` (train, test and perhaps validation) or ``table`` (a file splits.csv).
+    """
 
     validation: Fraction
-    test: Fraction | Literal["official"]
+    test: Fraction | Literal["official", "folders", "table"]
 
 
 class DatasetSettings(Settings):
@@ -100,8 +107,8 @@ class Collection:
             without; None where the dataset has no ground truth of this kind.
         boxes: the boxes round the objects of each image, an empty list for an image without; None where the dataset
             has no ground truth of this kind.
-        splits: "train", "validation" or "test" for each image, where the publisher fixed it (no image need be
-            "validation", and where all are "test", some classes may have none); None where the publisher did not.
+        splits: "train", "validation" or "test" for each image, if the publisher or the user fixed it (no image need be
+            "validation", and if all are "test", some classes may have none); None otherwise.
     """
 
     class_names: list[str]

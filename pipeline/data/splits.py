@@ -21,9 +21,9 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
     """Assign every image to a split.
 
     Each class gives the rounded fractions of its images, and at least one, to test and validation, so that every
-    class is present everywhere. Where ``settings.test`` is ``official``, the publisher's test images are it, and the
-    fraction for validation is taken from the publisher's training images, unless he has a validation split too. Where
-    all images test models that were trained elsewhere, nothing is drawn, and classes may be absent.
+    class is present everywhere. If ``settings.test`` names a given split (``official``, ``folders``, ``table``), its
+    test images are used, and the fraction for validation is drawn from its training images, unless a validation split
+    is given too. If all images test models that were trained elsewhere, nothing is drawn, and classes may be absent.
 
     Args:
         collection: the images.
@@ -36,7 +36,7 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
 
     Raises:
         UserError: there are fewer than two classes, a class is too small, the fractions leave nothing to train on, or
-            there is no official split, or one that lacks a class; or fractions are missing, or given where none are
+            the split that is asked for is not given or lacks a class; or fractions are missing, or given where none are
             needed.
     """
     labels = collection.labels
@@ -44,8 +44,8 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
         raise UserError(f"dataset {dataset}: found {len(collection.class_names)} class; at least 2 are needed")
     if collection.only_tests or settings is None:
         split = _all_test(collection, settings, dataset)
-    elif settings.test == "official":
-        split = _official(collection, settings, seed, dataset)
+    elif isinstance(settings.test, str):
+        split = _given(collection, settings, seed, dataset)
     else:
         if settings.validation + settings.test >= 1:
             raise UserError(
@@ -85,10 +85,10 @@ def _all_test(collection: Collection, settings: SplitSettings | None, dataset: s
     return np.array(collection.splits, dtype=object)
 
 
-def _official(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> npt.NDArray[Any]:
+def _given(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> npt.NDArray[Any]:
     if collection.splits is None:
         raise UserError(
-            f"params.yaml: datasets.{dataset}.split.test: found 'official'; this dataset has no official "
+            f"params.yaml: datasets.{dataset}.split.test: found {settings.test!r}; this dataset has no such "
             "split; allowed: a fraction"
         )
     split = np.array(collection.splits, dtype=object)
@@ -101,7 +101,7 @@ def _official(collection: Collection, settings: SplitSettings, seed: int, datase
         for part in SPLIT_NAMES:
             if part not in split[collection.labels == label]:
                 raise UserError(
-                    f"dataset {dataset}: the official {part} split has no image of class {name!r}; "
+                    f"dataset {dataset}: the given {part} split has no image of class {name!r}; "
                     "allowed: at least one of every class"
                 )
     return split

@@ -11,17 +11,18 @@ import pytest
 from PIL import Image
 
 from pipeline.core.errors import UserError
-from pipeline.data.dataset import Box, SplitSettings
+from pipeline.data.dataset import Box, Collection, SplitSettings
 from pipeline.data.datasets import image_folder
 from pipeline.data.decode import decode_images
+from pipeline.data.splits import draw_splits
 from tests.world import folder_of_pictures
 
 SPLIT = SplitSettings(validation=0.2, test=0.2)
 
 
-def settings(source: Path, boxes: Path | None = None) -> image_folder.Settings:
+def settings(source: Path, boxes: Path | None = None, split: SplitSettings = SPLIT) -> image_folder.Settings:
     return image_folder.Settings(
-        loader="image_folder", source=str(source), image_size=32, boxes=str(boxes) if boxes else None, split=SPLIT
+        loader="image_folder", source=str(source), image_size=32, boxes=str(boxes) if boxes else None, split=split
     )
 
 
@@ -98,6 +99,95 @@ def test_image_folder_refuses_what_it_cannot_use(tmp_path: Path) -> None:
         with pytest.raises(UserError, match=r"dark/0\.png: not a readable image \(") as caught:
             image_folder.load(settings(root), 0)
         assert "\n" not in str(caught.value)
+
+
+FOLDERS = SplitSettings(validation=0.5, test="folders")
+TABLE = SplitSettings(validation=0.5, test="table")
+
+
+def splits_of(collection: Collection, split: SplitSettings) -> dict[str, list[str]]:
+    table = draw_splits(collection, split, 0, "pictures")
+    return {name: sorted(part["name"]) for name, part in table.groupby("split")}
+
+
+def test_a_split_in_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "pictures"
+    for name, count in (("train", 4), ("test", 2)):
+        folder_of_pictures(root / name, per_class=count, classes=("ant", "bee"))
+    (root / "README.txt").touch()
+    boxes = root / "boxes" / "test" / "bee"
+    boxes.mkdir(parents=True)
+    (boxes / "1.xml").write_text(voc((49, 43), (1, 1, 1, 1)))
+    collection = image_folder.load(settings(root, root / "boxes", FOLDERS), 0)
+    assert capsys.readouterr().err == f"note: {root}: skipped what is not a picture: 'README.txt'\n"
+    assert collection.class_names == ["ant", "bee"]
+    assert collection.labels.tolist() == [0] * 4 + [1] * 4 + [0] * 2 + [1] * 2
+    assert collection.boxes is not None
+    assert [name for name, of_one in zip(collection.names, collection.boxes, strict=True) if of_one] == [
+        "test/bee/1.jpg"
+    ]
+    found = splits_of(collection, FOLDERS)
+    assert found["test"] == ["test/ant/0.png", "test/ant/1.jpg", "test/bee/0.png", "test/bee/1.jpg"]
+    assert {name: len(part) for name, part in found.items()} == {"train": 4, "validation": 4, "test": 4}
+    folder_of_pictures(root / "validation", per_class=1, classes=("ant", "bee"))
+    found = splits_of(image_folder.load(settings(root, None, FOLDERS), 0), FOLDERS)
+    assert found["validation"] == ["validation/ant/0.png", "validation/bee/0.png"]
+    assert len(found["train"]) == 8
+
+
+def test_a_split_in_folders_has_to_be_complete(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    folder_of_pictures(root / "test", per_class=2, classes=("ant", "bee"))
+    with pytest.raises(
+        UserError, match=r"pictures: found no folder 'train'; split\.test: folders needs train and test"
+    ):
+        image_folder.load(settings(root, None, FOLDERS), 0)
+    folder_of_pictures(root / "train", per_class=2, classes=("ant", "bee", "cat"))
+    collection = image_folder.load(settings(root, None, FOLDERS), 0)
+    with pytest.raises(UserError, match=r"dataset pictures: the given test split has no image of class 'cat'"):
+        draw_splits(collection, FOLDERS, 0, "pictures")
+
+
+def test_a_split_in_a_table(tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=3, classes=("ant", "bee"))
+    rows = ["name,split", "", *(f"bee/{name},test" for name in ("0.png", "1.jpg")), "bee/2.png,train"]
+    rows += ["ant/1.jpg,train", '"ant/2.png",validation', "ant/0.png,test"]
+    (root / "splits.csv").write_text("\ufeff" + "\r\n".join(rows))
+    collection = image_folder.load(settings(root, None, TABLE), 0)
+    assert collection.names[:3] == ["ant/0.png", "ant/1.jpg", "ant/2.png"]
+    assert collection.splits == ["test", "train", "validation", "test", "test", "train"]
+
+
+ROWS = [f"{name}/{file},test" for name in ("ant", "bee") for file in ("0.png", "1.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no such file; is the copy incomplete?"),
+        ("", "row 1: found ''; allowed: name,split"),
+        ("file,split\n", "row 1: found 'file,split'; allowed: name,split"),
+        ("\0", "row 1: found '\\x00'; allowed: name,split"),
+        (b"name,split\n\xff,test", "not a CSV file in UTF-8 ('utf-8' codec can't decode byte 0xff in position 11: "),
+        ('name,split\n"ant', "not a CSV file in UTF-8 (unexpected end of data)"),
+        ("name,split\nant/0.png\n", "row 2: found 1 values; allowed: 2"),
+        ("name,split\n\nant/0.png,tests\n", "row 3: found the split 'tests'; allowed: train, validation, test"),
+        (
+            "name,split\nant/0.pgn,test\n",
+            "row 2: found 'ant/0.pgn', which is not a picture below {root}, did you mean ",
+        ),
+        ("name,split\nant/0.png,test\nant/0.png,test\n", "row 3: found 'ant/0.png' a second time; allowed: one row "),
+        ("\n".join(["name,split", *ROWS[:3]]), "found no row for 'bee/1.jpg'; allowed: one row per picture"),
+    ],
+)
+def test_a_table_of_splits_that_is_wrong(text: str | bytes | None, message: str, tmp_path: Path) -> None:
+    root = folder_of_pictures(tmp_path / "pictures", per_class=2, classes=("ant", "bee"))
+    if text is not None:
+        (root / "splits.csv").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(UserError) as caught:
+        image_folder.load(settings(root, None, TABLE), 0)
+    assert str(caught.value).startswith(f"{root / 'splits.csv'}: {message.format(root=root)}")
+    assert str(caught.value).isprintable()
 
 
 VOC = """<annotation><folder>bee</folder><size><width>{size[0]}</width><height>{size[1]}</height><depth>3</depth></size>

@@ -214,11 +214,13 @@ def test_validation_is_taken_from_the_publishers_training_images() -> None:
 
 
 def test_official_splits_that_cannot_be_used() -> None:
-    with pytest.raises(UserError, match=r"datasets\.test\.split\.test: found 'official'; this dataset has no official"):
+    with pytest.raises(
+        UserError, match=r"datasets\.test\.split\.test: found 'official'; this dataset has no such split"
+    ):
         draw_splits(collection(), OFFICIAL, 0, "test")
     labels = collection().labels
     without = ["train" if label == 1 or number % 3 else "test" for number, label in enumerate(labels)]
-    with pytest.raises(UserError, match=r"the official test split has no image of class 'class 1'"):
+    with pytest.raises(UserError, match=r"the given test split has no image of class 'class 1'"):
         draw_splits(published(without), OFFICIAL, 0, "test")
     alone = ["test"] * len(labels)
     alone[int(np.flatnonzero(labels == 0)[0])] = "train"

@@ -1,5 +1,9 @@
 """The user's own pictures: ``source/class name/any name.jpg``, one folder per class, in any of the usual formats.
 
+Which of them test may be given: with ``split.test: folders`` they lie in ``source/train/class name/...`` and
+``source/test/class name/...`` (and perhaps ``source/validation/class name/...``); with ``split.test: table`` the file
+``source/splits.csv`` says it (`pipeline.data.given_splits`).
+
 Boxes round their objects may be given as ImageNet gives them, in files of Pascal VOC's format:
 ``boxes/class name/any name.xml``.
 """
@@ -16,6 +20,7 @@ from pipeline.core.errors import UserError
 from pipeline.core.params import PathText
 from pipeline.data.dataset import Box, Collection, Dataset, DatasetSettings, SplitSettings, check_names
 from pipeline.data.decode import open_image
+from pipeline.data.given_splits import read_split_table, split_folders
 from pipeline.data.image_files import read_file
 from pipeline.data.voc import read_boxes
 
@@ -28,7 +33,7 @@ class Settings(DatasetSettings):
 
     Attributes:
         boxes: the folder of the files with boxes, ``source`` itself or one in it; None where there are none.
-        split: fractions.
+        split: fractions, or ``folders`` or ``table`` for a test split that is given.
     """
 
     boxes: PathText | None
@@ -39,8 +44,9 @@ def load(settings: Settings, seed: int) -> Collection:
     """Read every picture below ``source``; folders in alphabetical order are the classes.
 
     Raises:
-        UserError: ``source`` or ``boxes`` is no folder, there are fewer than two classes, a class has no picture, or a
-            picture or a file with boxes cannot be read; the message names the folder or file.
+        UserError: ``source`` or ``boxes`` is no folder, there are fewer than two classes, a class has no picture, a
+            given split is incomplete, or a picture or a file with boxes cannot be read; the message names the folder
+            or file.
     """
     root = Path(settings.source)
     if not root.is_dir():
@@ -49,37 +55,54 @@ def load(settings: Settings, seed: int) -> Collection:
             "allowed: a folder with one folder of pictures per class"
         )
     boxes = None if settings.boxes is None else _boxes_folder(root, settings.boxes)
-    folders = sorted(
-        folder for folder in root.iterdir() if folder.is_dir() and not folder.name.startswith(".") and folder != boxes
-    )
-    if len(folders) < 2:
-        raise UserError(f"{root}: found {len(folders)} class folder(s); at least 2 are needed")
+    given = settings.split.test
+    parents = split_folders(root) if given == "folders" else {"": root}
+    folders = [
+        folder
+        for parent in parents.values()
+        for folder in sorted(parent.iterdir())
+        if folder.is_dir() and not folder.name.startswith(".") and folder != boxes
+    ]
+    class_names = sorted({folder.name for folder in folders})
+    if len(class_names) < 2:
+        raise UserError(f"{root}: found {len(class_names)} class folder(s); at least 2 are needed")
     files: list[Path] = []
     labels: list[int] = []
-    skipped: list[Path] = []
-    for label, folder in enumerate(folders):
+    skipped = [
+        file
+        for file in sorted(root.iterdir())
+        if given == "folders" and file not in (*parents.values(), boxes) and not file.name.startswith(".")
+    ]
+    for folder in folders:
         visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
         found = [file for file in visible if file.is_file() and file.suffix.lower() in SUFFIXES]
         if not found:
             raise UserError(f"{folder}: found no picture; allowed: files ending in {', '.join(SUFFIXES)}")
         files += found
-        labels += [label] * len(found)
+        labels += [class_names.index(folder.name)] * len(found)
         skipped += [file for file in visible if file not in found and file.suffix != ".xml"]
     if skipped:
-        names = ", ".join(repr(file.relative_to(root).as_posix()) for file in skipped[:5])
+        named = ", ".join(repr(file.relative_to(root).as_posix()) for file in skipped[:5])
         more = f" and {len(skipped) - 5} more" if len(skipped) > 5 else ""
-        print(f"note: {root}: skipped what is not a picture: {names}{more}", file=sys.stderr)
-    check_names((folder.name for folder in folders), "class", str(root))
-    check_names((file.relative_to(root).as_posix() for file in files), "image", str(root))
+        print(f"note: {root}: skipped what is not a picture: {named}{more}", file=sys.stderr)
+    paths = [file.relative_to(root) for file in files]
+    names = [path.as_posix() for path in paths]
+    check_names(class_names, "class", str(root))
+    check_names(names, "image", str(root))
+    splits = None
+    if given == "folders":
+        splits = [path.parts[0] for path in paths]
+    elif given == "table":
+        splits = read_split_table(root, names)
     images = [read_file(file) for file in files]
     sizes = [open_image(encoded, str(file)).size for file, encoded in zip(files, images, strict=True)]
-    paths = [file.relative_to(root) for file in files]
     return Collection(
-        class_names=[folder.name for folder in folders],
-        names=[path.as_posix() for path in paths],
+        class_names=class_names,
+        names=names,
         labels=np.array(labels, dtype=np.int64),
         images=images,
         boxes=None if boxes is None else _boxes(boxes, paths, sizes),
+        splits=splits,
     )
 
 
