@@ -14,7 +14,7 @@ NEEDED: dict[str, tuple[str, ...]] = {"datasets": ("loader", "source"), "cells":
 """The sections that stages are made from, and the keys that each of their entries needs there."""
 ALONE = ("seed", "plan")
 """What stages depend on as it is."""
-KINDS = {"datasets": "data set", "saliency": "method"}
+KINDS = {"datasets": "dataset", "saliency": "method"}
 
 
 def check_graph_values() -> None:

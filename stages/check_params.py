@@ -50,7 +50,7 @@ SECTIONS: dict[str, Any] = {
 """The top level of params.yaml."""
 GUESSED = 10
 """Classes of a network that is tried out: how many a dataset has, prepare finds out."""
-KINDS = {"datasets": "data set", "models": "model", "training": "data set", "saliency": "method"}
+KINDS = {"datasets": "dataset", "models": "model", "training": "dataset", "saliency": "method"}
 """What the keys of a section are names of."""
 GATE = DATA / "gates" / "params.json"
 """What prepare depends on; it says the same whatever params.yaml holds, so that it reruns nothing."""
@@ -64,7 +64,7 @@ def main() -> None:
     for section, kind in SECTIONS.items():
         params.read(section, kind)
     for section in ("datasets", "models", "saliency", "cells", "training"):
-        if not params.names(section):
+        if section != "training" and not params.names(section):
             raise UserError(f"{PARAMS}: {section}: found nothing; allowed: at least one entry")
         for name in params.names(section):
             checked_cell(name) if section == "cells" else checked(name, KINDS[section])
@@ -136,7 +136,7 @@ def _train_entry(seed: int, dataset: str, model: str) -> TrainEntry:
 def _check_datasets() -> None:
     for dataset in params.names("training"):
         if dataset not in params.names("datasets"):
-            raise unknown_name(f"{PARAMS}: training", "data set", dataset, params.names("datasets"))
+            raise unknown_name(f"{PARAMS}: training", "dataset", dataset, params.names("datasets"))
     for dataset in params.names("datasets"):
         loader = params.read(f"datasets.{dataset}", dict).get("loader")
         params.read(f"datasets.{dataset}", DATASETS.find(loader, f"datasets.{dataset}.loader").settings)
@@ -150,7 +150,7 @@ def _check_models() -> None:
             for dataset in getattr(settings, key):
                 if dataset not in params.names("datasets"):
                     where = f"{PARAMS}: models.{model}.{key}"
-                    raise unknown_name(where, "data set", dataset, params.names("datasets"))
+                    raise unknown_name(where, "dataset", dataset, params.names("datasets"))
 
 
 def _check_methods(plan: PlanSettings) -> None:

@@ -115,7 +115,7 @@ def why_missing(number: Number, profile: str) -> str:
             return f"{name} is not among the {section} of {params.PARAMS} (make params PROFILE={profile})"
     cells = {name: cell for name, cell in grid.cells().items() if (cell.dataset, cell.model) == (dataset, model)}
     if not cells:
-        return f"no cell of {params.PARAMS} has this data set and model"
+        return f"no cell of {params.PARAMS} has this dataset and model"
     name, cell = next(iter(cells.items()))
     if method in ALONE:
         return "not studied yet (dvc repro), or no image has a box"

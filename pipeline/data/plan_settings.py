@@ -61,7 +61,7 @@ def check_images_of(settings: PlanSettings, datasets: Iterable[str]) -> None:
     for key, named in (("images_of", settings.images_of), ("first", settings.first)):
         for name in named:
             if name not in known:
-                raise unknown_name(f"params.yaml: plan.{key}", "data set", name, known)
+                raise unknown_name(f"params.yaml: plan.{key}", "dataset", name, known)
 
 
 def rows_per_image(settings: PlanSettings, image_size: int, *, trained: bool) -> int:

@@ -11,11 +11,11 @@ from pipeline.core.tables import Column, Rule, Table, at_least, null_where, pres
 SPLIT_NAMES = ("train", "validation", "test")
 ROW_KINDS = ("reference", "transform", "random", "checkpoint", "layers")
 
-_IMAGE = Column("image", "int64", "number of the image in the data set", minimum=0)
+_IMAGE = Column("image", "int64", "number of the image in the dataset", minimum=0)
 
 IMAGES = Table(
     "images",
-    "The image files of a data set, as they came or as they were drawn.",
+    "The image files of a dataset, as they came or as they were drawn.",
     (
         _IMAGE,
         Column("encoded", "binary", "bytes of a PNG or JPEG file"),
@@ -26,7 +26,7 @@ IMAGES = Table(
 
 BOXES = Table(
     "boxes",
-    "Boxes round the objects of a data set, where the publisher drew some; an image may have several or none.",
+    "Boxes round the objects of a dataset, where the publisher drew some; an image may have several or none.",
     (
         _IMAGE,
         Column("number", "int64", "number of the box among those of the image", minimum=0),
@@ -42,10 +42,10 @@ BOXES = Table(
 
 SPLITS = Table(
     "splits",
-    "Label and split of every image of a data set.",
+    "Label and split of every image of a dataset.",
     (
         _IMAGE,
-        Column("name", "string", "readable name, such as the path below the data set's root"),
+        Column("name", "string", "readable name, such as the path below the dataset's root"),
         Column("label", "int64", "number of the class", minimum=0),
         Column("class_name", "string", "name of the class"),
         Column("split", "string", "what the image is used for", allowed=SPLIT_NAMES),
@@ -107,7 +107,7 @@ REFERENCE_RULES = (
 
 PLAN = Table(
     "plan",
-    "The rows of a data set: which image, perturbed how; shared by all models and methods.",
+    "The rows of a dataset: which image, perturbed how; shared by all models and methods.",
     (
         ROW,
         TURN,
@@ -144,4 +144,4 @@ PLAN = Table(
 
 def prepared_file(dataset: str, table: Table) -> Path:
     """Return where one of the tables of this module lies."""
-    return DATA / "prepared" / checked(dataset, "data set") / f"{table.name}.parquet"
+    return DATA / "prepared" / checked(dataset, "dataset") / f"{table.name}.parquet"

@@ -134,7 +134,7 @@ def run(network: nn.Module, image_size: int) -> Any:
         raise UserError(
             f"params.yaml: models: the network does not run on a picture of {image_size} pixels a side "
             f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); allowed: other arguments, "
-            "another architecture, or another image_size of the data set"
+            "another architecture, or another image_size of the dataset"
         ) from None
 
 

@@ -110,7 +110,7 @@ def ready_model(name: str | None, size: int | None) -> Ready:
 
 
 def _is_as_it_is(dataset: str) -> bool:
-    return params.read(f"training.{dataset}", object) == "none"
+    return dataset in params.names("training") and params.read(f"training.{dataset}", object) == "none"
 
 
 def _size_of(model: str, cells: Mapping[str, grid.CellSettings]) -> int:

@@ -127,6 +127,10 @@ class TrainingSettings(Settings):
     augment: StrictBool = True
 
 
+WITHOUT_RECIPE = 100
+"""Epochs that are assumed of weights that the user trained elsewhere without saying how: `epoch_NNN` is then the state
+after *NNN* percent of the training."""
+
 AS_IT_IS = "none"
 """In the place of a recipe: the models of a dataset keep the weights and the classes that they come with."""
 
@@ -145,6 +149,9 @@ Training = Annotated[
 def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettings | None:
     """Return how a model is trained on a dataset: the dataset's recipe, changed where the model has its own values.
 
+    A dataset needs no recipe for a model that has its own checkpoints there, since nothing is trained; its classifier
+    is then timm's own, and its checkpoints are named after percents.
+
     Args:
         dataset: its name.
         model: the model's entry.
@@ -159,7 +166,11 @@ def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettin
     """
     own = model.recipes.get(dataset, {})
     where = f"models.{name}.recipes.{dataset}"
-    written: Any = params.read(f"training.{dataset}", Training)
+    written: Any
+    if dataset in model.checkpoints and dataset not in params.names("training"):
+        written = TrainingSettings(epochs=WITHOUT_RECIPE)
+    else:
+        written = params.read(f"training.{dataset}", Training)
     if written == AS_IT_IS:
         for key in ("recipes", "checkpoints"):
             if dataset in getattr(model, key):

@@ -20,7 +20,7 @@ Floats = npt.NDArray[np.float64]
 
 CELL = (
     Column("cell", "string", "name of the cell"),
-    Column("dataset", "string", "name of the data set"),
+    Column("dataset", "string", "name of the dataset"),
     Column("model", "string", "name of the model"),
 )
 METHOD = Column("method", "string", "name of the method")

@@ -48,7 +48,7 @@ CASES: list[tuple[str, Any, str]] = [
         "found the cell name 'digits mini'; allowed: letters, digits and _, with single hyphens between them",
     ),
     ("cells.mini", {"dataset": "digits"}, "cells.mini.model: missing; it has no default"),
-    (f"{CELL}.dataset", "digit", f"{CELL}.dataset: no data set is called 'digit', did you mean 'digits'?"),
+    (f"{CELL}.dataset", "digit", f"{CELL}.dataset: no dataset is called 'digit', did you mean 'digits'?"),
     (f"{CELL}.model", "resnet_min", f"{CELL}.model: no model is called 'resnet_min', did you mean 'resnet_mini'?"),
     (f"{CELL}.modell", "resnet_mini", f"{CELL}.modell: unknown key, did you mean 'model'?"),
     (f"{CELL}.without", {"limee": "slow"}, f"{CELL}.without: no method is called 'limee', did you mean 'lime'?"),
@@ -76,9 +76,9 @@ CASES: list[tuple[str, Any, str]] = [
         {"dataset": "digits", "model": "resnet_mini"},
         "cells.twice: found digits and resnet_mini, as in cells.digits-resnet_mini; allowed: each pair once",
     ),
-    ("datasets.digits", None, "training: no data set is called 'digits' (known: photos, shapes)"),
-    (f"{MINI}.recipes", {"digit": {}}, f"{MINI}.recipes: no data set is called 'digit', did you mean 'digits'?"),
-    (f"{MINI}.checkpoints", {"digit": {}}, f"{MINI}.checkpoints: no data set is called 'digit', did you mean"),
+    ("datasets.digits", None, "training: no dataset is called 'digits' (known: photos, shapes)"),
+    (f"{MINI}.recipes", {"digit": {}}, f"{MINI}.recipes: no dataset is called 'digit', did you mean 'digits'?"),
+    (f"{MINI}.checkpoints", {"digit": {}}, f"{MINI}.checkpoints: no dataset is called 'digit', did you mean"),
 ]
 
 
@@ -155,6 +155,29 @@ def test_what_training_gets_is_what_was_checked(world: World) -> None:
     assert entry.settings == settings.model_copy(
         update={"recipes": {}, "checkpoints": {"digits": settings.checkpoints["digits"]}}
     )
+
+
+def test_own_weights_need_no_recipe(world: World) -> None:
+    params_ = world.params
+    own = {state: {"file": f"{state}.pth", "sha256": "0" * 8} for state in ("trained", "epoch_010")}
+    params_["models"]["resnet_mini"]["checkpoints"] = {"digits": own}
+    params_["cells"] = {"digits-resnet_mini": {"dataset": "digits", "model": "resnet_mini"}}
+    params_["training"] = {}
+    world.set(params_)
+    check_params.main()
+    entry = read_train_entry("digits-resnet_mini")
+    assert entry.recipe is not None
+    assert (entry.recipe.head, entry.checkpoints) == ((), tuple(PARAMS["plan"]["checkpoints"]))
+    params_["models"]["resnet_mini"]["checkpoints"]["digits"]["epoch_015"] = own["trained"]
+    world.set(params_)
+    params._document.cache_clear()
+    with pytest.raises(UserError, match=r"no state of this training is called 'epoch_015', did you mean 'epoch_050'"):
+        check_params.main()
+    del params_["models"]["resnet_mini"]["checkpoints"]
+    world.set(params_)
+    params._document.cache_clear()
+    with pytest.raises(UserError, match=r"^params\.yaml: training\.digits: missing; it has no default$"):
+        check_params.main()
 
 
 def test_the_gate_says_the_same_and_a_change_reaches_the_files_that_it_is_about(world: World) -> None:

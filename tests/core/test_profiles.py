@@ -86,8 +86,8 @@ def test_the_blocks_of_the_documentation_fit() -> None:
         check_architecture(settings.architecture, name)
     assert set(fitting["mine"].checkpoints["my_pictures"]) == {"trained"}
     own = fitting["wrapped"].checkpoints["my_pictures"]
-    assert own["epoch_015"].file == "epoch_15.pth"
-    assert own["epoch_015"].prefixes == own["trained"].prefixes == ("module.",)
+    assert own["epoch_050"].file == "halfway.pth"
+    assert own["epoch_050"].prefixes == own["trained"].prefixes == ("module.",)
     assert own["trained"].sha256 is not None
     assert check("cells.mine", CellSettings, cells["my_pictures-mine"]).model == "mine"
     assert all(check(f"cells.{name}", CellSettings, cell) for name, cell in cells.items())

@@ -266,7 +266,7 @@ def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     assert missing["cub200", "swin_tiny", "guided_ig"] == "not scored yet (dvc repro)"
     assert missing["cub200", "swin_tiny", "blur_ig"] == "not explained yet (dvc repro)"
     assert missing["cub200", "convnext_small", "blur_ig"] == "not trained yet (dvc repro)"
-    assert missing["eurosat", "convnext_small", "lime"] == "no cell of params.yaml has this data set and model"
+    assert missing["eurosat", "convnext_small", "lime"] == "no cell of params.yaml has this dataset and model"
     assert missing["cifar10", "swin_tiny", "blur_ig"].startswith(
         "not prepared yet (dvc repro); not here: data/sources/cifar10/cifar-10-python.tar.gz, downloaded from https://"
     )

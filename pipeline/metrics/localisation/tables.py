@@ -24,7 +24,7 @@ FLAT = "all values of the map are equal"
 NOTHING_POSITIVE = "no value of the map is positive"
 """Why a localisation metric has no value."""
 
-_IMAGE = Column("image", "int64", "number of the image in the data set", minimum=0)
+_IMAGE = Column("image", "int64", "number of the image in the dataset", minimum=0)
 
 OBJECTS = Table(
     "objects",
