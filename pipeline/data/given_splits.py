@@ -47,6 +47,8 @@ def read_split_table(root: Path, names: list[str]) -> list[str]:
             or several; the message names the row or the picture.
     """
     file = root / TABLE
+    if not file.exists():
+        raise UserError(f"{file}: there is no such file; split.test: table needs it, with the columns name and split")
     try:
         rows = list(csv.reader(io.StringIO(read_file(file).decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:

@@ -42,14 +42,14 @@ SECONDS = 1.0
 ROUNDS = 5
 """Timings taken of each kind of evaluation, at least; `LONGEST` seconds end them earlier."""
 
-LONGEST = 10.0
+LONGEST = 5.0
 """Seconds after which no further timing of one kind of evaluation begins."""
 
 SPREAD = 1.5
-"""How many times as long as the shortest timing half of them may take before the estimate says that they disagree."""
+"""Ratio of the median to the shortest timing above which the estimate says that timings disagree."""
 
 MIN_SHARE = 0.7
-"""Part of the processor time of its threads that the shortest timing should have had."""
+"""Share of the processor below which even the shortest timing is not relied on."""
 
 GPU_FLOPS = 10e12
 """Floating-point operations a second that a data-centre GPU is assumed to sustain in float32 without tensor cores: half
@@ -115,16 +115,15 @@ def time_evaluations(model: Classifier, image_size: int) -> Speed:
 
         list(in_order(work, range(count), count))
         rounds: list[tuple[float, float]] = []
-        start = time.perf_counter()
-        while not rounds or (elapsed := time.perf_counter() - start) < LONGEST:
-            if len(rounds) >= ROUNDS and elapsed >= SECONDS:
-                break
+        start, elapsed = time.perf_counter(), 0.0
+        while not rounds or (elapsed < LONGEST and (len(rounds) < ROUNDS or elapsed < SECONDS)):
             wall, processor = time.perf_counter(), time.process_time()
-            images = sum(in_order(work, range(2 * count), count))
+            images = sum(in_order(work, range(count), count))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             wall, processor = time.perf_counter() - wall, time.process_time() - processor
             rounds.append((1e3 * wall / images, min(1.0, processor / wall / count)))
+            elapsed = time.perf_counter() - start
         shortest, share = min(rounds)
         median = float(np.median([milliseconds for milliseconds, _ in rounds]))
         return shortest, median / shortest, share if device.type == "cpu" else 1.0

@@ -135,6 +135,16 @@ def test_a_split_in_folders(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert len(found["train"]) == 8
 
 
+def test_folders_named_after_splits_are_no_classes(tmp_path: Path) -> None:
+    root = tmp_path / "pictures"
+    for name in ("train", "test"):
+        folder_of_pictures(root / name, per_class=2, classes=("ant", "bee"))
+    with pytest.raises(
+        UserError, match=r"test: found no picture; allowed: .*; if the folders are splits, split\.test: "
+    ):
+        image_folder.load(settings(root), 0)
+
+
 def test_a_split_in_folders_has_to_be_complete(tmp_path: Path) -> None:
     root = tmp_path / "pictures"
     folder_of_pictures(root / "test", per_class=2, classes=("ant", "bee"))
@@ -164,7 +174,7 @@ ROWS = [f"{name}/{file},test" for name in ("ant", "bee") for file in ("0.png", "
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        (None, "there is no such file; is the copy incomplete?"),
+        (None, "there is no such file; split.test: table needs it, with the columns name and split"),
         ("", "row 1: found ''; allowed: name,split"),
         ("file,split\n", "row 1: found 'file,split'; allowed: name,split"),
         ("\0", "row 1: found '\\x00'; allowed: name,split"),

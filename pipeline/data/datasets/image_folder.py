@@ -1,8 +1,8 @@
 """The user's own pictures: ``source/class name/any name.jpg``, one folder per class, in any of the usual formats.
 
-Which of them test may be given: with ``split.test: folders`` they lie in ``source/train/class name/...`` and
-``source/test/class name/...`` (and perhaps ``source/validation/class name/...``); with ``split.test: table`` the file
-``source/splits.csv`` says it (`pipeline.data.given_splits`).
+The user may name the split (`pipeline.data.given_splits`): with ``split.test: folders``, pictures lie in
+``source/train/class name/``, ``source/test/class name/`` and perhaps ``source/validation/class name/``; with
+``split.test: table``, the file ``source/splits.csv`` lists the split of each.
 
 Boxes round their objects may be given as ImageNet gives them, in files of Pascal VOC's format:
 ``boxes/class name/any name.xml``.
@@ -22,6 +22,7 @@ from pipeline.data.dataset import Box, Collection, Dataset, DatasetSettings, Spl
 from pipeline.data.decode import open_image
 from pipeline.data.given_splits import read_split_table, split_folders
 from pipeline.data.image_files import read_file
+from pipeline.data.prepared import SPLIT_NAMES
 from pipeline.data.voc import read_boxes
 
 SUFFIXES = (".bmp", ".gif", ".jp2", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp")
@@ -68,16 +69,16 @@ def load(settings: Settings, seed: int) -> Collection:
         raise UserError(f"{root}: found {len(class_names)} class folder(s); at least 2 are needed")
     files: list[Path] = []
     labels: list[int] = []
-    skipped = [
-        file
-        for file in sorted(root.iterdir())
-        if given == "folders" and file not in (*parents.values(), boxes) and not file.name.startswith(".")
-    ]
+    skipped: list[Path] = []
+    if given == "folders":
+        beside = sorted(file for file in root.iterdir() if not file.name.startswith("."))
+        skipped = [file for file in beside if file not in (*parents.values(), boxes)]
     for folder in folders:
         visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
         found = [file for file in visible if file.is_file() and file.suffix.lower() in SUFFIXES]
         if not found:
-            raise UserError(f"{folder}: found no picture; allowed: files ending in {', '.join(SUFFIXES)}")
+            hint = "; if the folders are splits, split.test: folders" if folder.name in SPLIT_NAMES else ""
+            raise UserError(f"{folder}: found no picture; allowed: files ending in {', '.join(SUFFIXES)}{hint}")
         files += found
         labels += [class_names.index(folder.name)] * len(found)
         skipped += [file for file in visible if file not in found and file.suffix != ".xml"]
