@@ -24,6 +24,7 @@ from pipeline.results import needs
 from pipeline.results.estimate import (
     GPU_FLOPS,
     SHARE,
+    SPREAD,
     Operations,
     Speed,
     Weights,
@@ -139,9 +140,12 @@ def main(profile: str | None) -> None:
         "samples once and may take less.",
     ]
     print(f"\n{textwrap.fill(' '.join(sentences), WIDTH)}")
-    doubts = [(model, doubt) for (model, _), of in measured.items() if (doubt := of.speed.doubts())]
-    for model, doubt in doubts:
-        print(textwrap.fill(f"not reliable: {model} {doubt}; the times above may be too long", WIDTH))
+    spread = max(of.speed.spread for of in measured.values())
+    if spread > SPREAD:
+        print(
+            f"Timings disagree: the median took up to {spread:.1f} times as long as the shortest, which counts,\n"
+            f"so other programs are running. {unit.capitalize()} here are for a machine without them."
+        )
     for needed in _missing():
         print(needed)
 

@@ -4,8 +4,8 @@ An evaluation is timed here and now, on a model with fresh weights, as the expla
 is not here, its floating-point operations are counted. No data is needed. What else a map takes (transforming, the
 method's own arithmetic, writing) is not timed but allowed for.
 
-Other programs on the machine can only make a timing longer, so the shortest of several counts. Where even that one had
-to share the processor, `Speed.share` says so.
+Other programs on the machine can only make a timing longer, so the shortest of several counts; on a CPU the processor
+time, shared out over the threads, counts as a timing too. `Speed.spread` says how far they disagree.
 """
 
 from __future__ import annotations
@@ -46,10 +46,7 @@ LONGEST = 5.0
 """Seconds after which no further timing of one kind of evaluation begins."""
 
 SPREAD = 1.5
-"""Ratio of the median to the shortest timing above which the estimate says that timings disagree."""
-
-MIN_SHARE = 0.7
-"""Share of the processor below which even the shortest timing is not relied on."""
+"""`Speed.spread` above which the estimate says that timings disagree."""
 
 GPU_FLOPS = 10e12
 """Floating-point operations a second that a data-centre GPU is assumed to sustain in float32 without tensor cores: half
@@ -61,25 +58,14 @@ class Speed:
     """How fast a model is evaluated, all threads together.
 
     Attributes:
-        forward: milliseconds per image of a forward pass, in the shortest of several timings.
-        gradient: milliseconds per image of a gradient.
-        spread: the median timing over the shortest, the larger of the two kinds; 1 where all agree.
-        share: the processor time in the shortest timing over what its threads could have had, the smaller of the two
-            kinds; 1 on an idle machine, and on a GPU, where it is not measured.
+        forward: milliseconds per image of a forward pass, in the shortest timing.
+        gradient: milliseconds per image of a gradient, in the shortest timing.
+        spread: the median elapsed time over the shortest timing, the larger of the two kinds; 1 if all agree.
     """
 
     forward: float
     gradient: float
     spread: float = 1.0
-    share: float = 1.0
-
-    def doubts(self) -> str:
-        """Return why not to rely on the timings, in a sentence; "" where there is no reason."""
-        if self.share < MIN_SHARE:
-            return f"had {self.share:.0%} of the processor in its shortest timing: other programs are running"
-        if self.spread > SPREAD:
-            return f"took {self.spread:.1f} times as long in the median timing as in the shortest"
-        return ""
 
 
 @dataclass(frozen=True)
@@ -102,8 +88,8 @@ def time_evaluations(model: Classifier, image_size: int) -> Speed:
     """Time forward passes and gradients of a prepared model on its device, each several times."""
     device, count = model.mean.device, workers(model.mean.device)
 
-    def timings(evaluate: Callable[[torch.Tensor], Any]) -> tuple[float, float, float]:
-        """Return the shortest timing in milliseconds per image, the median over it, and its processor's share."""
+    def timings(evaluate: Callable[[torch.Tensor], Any]) -> tuple[float, float]:
+        """Return the shortest timing in milliseconds per image, and the median elapsed time over it."""
 
         def once(_: int) -> int:
             size = batch_size(image_size, device)
@@ -114,19 +100,17 @@ def time_evaluations(model: Classifier, image_size: int) -> Speed:
             return with_smaller_batches(lambda: once(number), image_size, device)
 
         list(in_order(work, range(count), count))
-        rounds: list[tuple[float, float]] = []
-        start, elapsed = time.perf_counter(), 0.0
-        while not rounds or (elapsed < LONGEST and (len(rounds) < ROUNDS or elapsed < SECONDS)):
-            wall, processor = time.perf_counter(), time.process_time()
+        elapsed: list[float] = []
+        processor: list[float] = []
+        while not elapsed or (sum(elapsed) < LONGEST and (len(elapsed) < ROUNDS or sum(elapsed) < SECONDS)):
+            start, used = time.perf_counter(), time.process_time()
             images = sum(in_order(work, range(count), count))
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            wall, processor = time.perf_counter() - wall, time.process_time() - processor
-            rounds.append((1e3 * wall / images, min(1.0, processor / wall / count)))
-            elapsed = time.perf_counter() - start
-        shortest, share = min(rounds)
-        median = float(np.median([milliseconds for milliseconds, _ in rounds]))
-        return shortest, median / shortest, share if device.type == "cpu" else 1.0
+            elapsed.append(time.perf_counter() - start)
+            processor.append((time.process_time() - used) / count)
+        shortest = min(elapsed + processor) if device.type == "cpu" else min(elapsed)
+        return 1e3 * shortest / images, float(np.median(elapsed)) / shortest
 
     def forward(images: torch.Tensor) -> None:
         with torch.inference_mode():
@@ -135,9 +119,9 @@ def time_evaluations(model: Classifier, image_size: int) -> Speed:
     def differentiate(images: torch.Tensor) -> None:
         gradient(model, images, torch.zeros(len(images), dtype=torch.int64, device=device), "softmax")
 
-    once, spread, share = timings(forward)
-    backward, backward_spread, backward_share = timings(differentiate)
-    return Speed(once, backward, max(spread, backward_spread), min(share, backward_share))
+    once, spread = timings(forward)
+    backward, backward_spread = timings(differentiate)
+    return Speed(once, backward, max(spread, backward_spread))
 
 
 def count_operations(model: Classifier, image_size: int) -> Operations:

@@ -21,7 +21,6 @@ from pipeline.models.classifier import Classifier
 from pipeline.models.trained import save_state
 from pipeline.results.estimate import (
     GPU_FLOPS,
-    MIN_SHARE,
     SHARE,
     SPREAD,
     Speed,
@@ -68,39 +67,21 @@ def test_evaluations_are_timed() -> None:
     speed = time_evaluations(prepared(small_convnet(), SIDE), SIDE)
     assert 0 < speed.forward < speed.gradient
     assert speed.spread >= 1
-    assert 0 < speed.share <= 1
 
 
 def test_the_shortest_timing_counts(monkeypatch: pytest.MonkeyPatch) -> None:
-    # A batch to warm up, then rounds of one batch each: the third does not wait, and every gradient does.
-    rests = iter([0.1, 0.1, 0.1, 0.0, *(0.1,) * 100])
-    slow = prepared(small_convnet(), SIDE)
-    slow.register_forward_pre_hook(lambda *_: time.sleep(next(rests)))
     monkeypatch.setenv("COSE_THREADS", "1")
-    alone = time_evaluations(prepared(small_convnet(), SIDE), SIDE)
     monkeypatch.setattr("pipeline.results.estimate.SECONDS", 0.0)
+    alone = time_evaluations(prepared(small_convnet(), SIDE), SIDE)
+    slow = prepared(small_convnet(), SIDE)
+    # As if other programs had the processor: in the third timing of forward passes they do not, in gradients always.
+    rests = iter([0.1, 0.1, 0.1, 0.0, *(0.1,) * 100])
+    slow.register_forward_pre_hook(lambda *_: time.sleep(next(rests)))
     speed = time_evaluations(slow, SIDE)
     size = batch_size(SIDE, torch.device("cpu"))
     assert speed.forward < alone.forward + 50 / size
+    assert speed.gradient < alone.gradient + 50 / size
     assert speed.spread > SPREAD
-    assert speed.share < MIN_SHARE
-    assert speed.doubts().startswith("had ")
-
-
-@pytest.mark.parametrize(
-    ("speed", "doubts"),
-    [
-        (Speed(2, 8), ""),
-        (Speed(2, 8, spread=1.4, share=0.8), ""),
-        (Speed(2, 8, spread=1.66, share=0.8), "took 1.7 times as long in the median timing as in the shortest"),
-        (
-            Speed(2, 8, spread=9, share=0.314),
-            "had 31% of the processor in its shortest timing: other programs are running",
-        ),
-    ],
-)
-def test_doubts_about_timings(speed: Speed, doubts: str) -> None:
-    assert speed.doubts() == doubts
 
 
 def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
