@@ -2,9 +2,9 @@
 
 Stages that do not depend on each other run at the same time (`runner.together`; COSE_JOBS says how many, and with one
 they run in DVC's order), and finished ones go into dvc.lock together and not one by one (`runner.lock`), which matters
-from a few hundred stages on. `repro` first puts right what a killed run left behind (`runner.recovery`) and checks what
-DVC makes stages of (`runner.graph_values`). Stages, results and lock file are those of plain `dvc repro`, and the two
-may take turns on one workspace.
+from a few hundred stages on. `repro` first repairs what a killed run left behind (`runner.recovery`) and checks the
+values and sources that DVC makes stages of (`runner.graph_values`). Stages, results and lock file are those of plain
+`dvc repro`, and the two may take turns on one workspace.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import sys
 from dvc.cli import main
 
 from pipeline.core.errors import UserError
-from runner.graph_values import PARAMS, check_graph_values
+from runner.graph_values import PARAMS, check_graph_values, check_sources
 from runner.lock import collected
 from runner.recovery import mend, written_whole
 from runner.together import jobs, together
@@ -26,6 +26,8 @@ if __name__ == "__main__":
             mend()
             if PARAMS.exists():
                 check_graph_values()
+                if not sys.argv[2:]:  # with targets or --keep-going, a missing source may not matter
+                    check_sources()
     except UserError as error:
         sys.exit(f"error: {error}")
     with together(at_once), collected(), written_whole():

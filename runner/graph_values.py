@@ -17,6 +17,17 @@ ALONE = ("seed", "plan")
 KINDS = {"datasets": "dataset", "saliency": "method"}
 
 
+def check_sources() -> None:
+    """Raise a `UserError` for the first dataset whose ``source`` is not there, which DVC calls "[Errno 2]"."""
+    document = read_yaml(PARAMS)
+    used = {cell["dataset"] for cell in document["cells"].values()}
+    for name, entry in document["datasets"].items():
+        if name in used and not Path(entry["source"]).exists():
+            raise UserError(
+                f"{PARAMS}: datasets.{name}.source: found {shown(entry['source'])}; there is no such file or folder"
+            )
+
+
 def check_graph_values() -> None:
     """Raise a `UserError` for the first value of params.yaml that DVC could not make stages of."""
     document = read_yaml(PARAMS)

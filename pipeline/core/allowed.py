@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 
@@ -50,6 +50,12 @@ def allowed(error: Any) -> str:
         return f"{said[:1].lower()}{said[1:]}"
     quoted = ", in quotes" if error["type"] == "string_type" and isinstance(error["input"], int | float) else ""
     return say(error.get("ctx", {})) + quoted
+
+
+def either(alternatives: Iterable[str]) -> str:
+    """Join what is allowed to a list: "a number, 'folders' or 'table'"."""
+    *others, last = dict.fromkeys(alternatives)
+    return f"{', '.join(others)}{', ' if ' or ' in last else ' or '}{last}" if others else last
 
 
 def shown(value: object) -> str:

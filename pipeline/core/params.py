@@ -13,7 +13,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Tag, TypeAdapter, ValidationError
 
-from pipeline.core.allowed import allowed, shown
+from pipeline.core.allowed import allowed, either, shown
 from pipeline.core.errors import UserError, nearest
 from pipeline.core.yaml_file import read_yaml
 
@@ -62,16 +62,23 @@ def _document(path: Path) -> dict[str, Any]:
 def explain_error(where: str, error: ValidationError, known: dict[str, Any] | None = None) -> UserError:
     """Turn pydantic's report into one line with the key, what was found and what is allowed."""
     first = _worst(error)
-    # Names in <> are the tags of unions, and no part of a key.
-    inner = ("constrained", "function", "literal[", "tuple[", "[key]", "<")
-    key = ".".join([where, *(str(part) for part in first["loc"] if not str(part).startswith(inner))])
+    key = _key(where, first)
     if first["type"] == "extra_forbidden":
         hint = nearest(first["loc"][-1], known or ())
         keys = ", ".join(sorted(known)) if known else "no further keys"
         return UserError(f"{PARAMS}: {key}: unknown key{hint} (allowed: {keys})")
     if first["type"] == "missing":
         return UserError(f"{PARAMS}: {key}: missing; it has no default")
-    return UserError(f"{PARAMS}: {key}: found {shown(first['input'])}; allowed: {allowed(first)}")
+    # One error for each type that the value might have had.
+    same = [one for one in error.errors(include_url=False) if _key(where, one) == key]
+    return UserError(f"{PARAMS}: {key}: found {shown(first['input'])}; allowed: {either(map(allowed, same))}")
+
+
+def _key(where: str, error: Any) -> str:
+    """Return the key that one of pydantic's errors is about."""
+    # Names in <> are the tags of unions, and no part of a key.
+    inner = ("constrained", "function", "literal[", "tuple[", "[key]", "<")
+    return ".".join([where, *(str(part) for part in error["loc"] if not str(part).startswith(inner))])
 
 
 def _worst(error: ValidationError) -> Any:

@@ -123,6 +123,9 @@ CASES: list[tuple[str, Any, str]] = [
         FILE | {"nams": "timm"},
         f"{MINI}.weights.nams: unknown key, did you mean 'names'? (allowed: drop, file, fresh, inside",
     ),
+    ("datasets.digits.split.test", "foldres", "found 'foldres'; allowed: a number, 'official', 'folders' or 'table'"),
+    ("saliency.lime.images", 0, "saliency.lime.images: found 0; allowed: at least 1 or 'all'"),
+    ("saliency.lime.images", "al", "saliency.lime.images: found 'al'; allowed: a whole number or 'all'"),
     (f"{MINI}.checkpoints", {"digits": {}}, "checkpoints.digits: found no 'trained'; it is needed"),
     (
         f"{MINI}.checkpoints",

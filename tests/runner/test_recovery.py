@@ -15,7 +15,7 @@ import yaml
 
 from pipeline.core.errors import UserError
 from runner import recovery
-from runner.graph_values import check_graph_values
+from runner.graph_values import check_graph_values, check_sources
 from runner.recovery import BROKEN, KEPT, LOCK, is_good, mend
 from tests.world import ROOT
 
@@ -32,7 +32,7 @@ NAMES = [f"stage_{number:02d}" for number in range(12)]
 PARAMS = {
     "seed": 0,
     "plan": {},
-    "datasets": {"a": {"loader": "b", "source": "c"}},
+    "datasets": {"a": {"loader": "b", "source": "given.txt"}},
     "saliency": {"d": {}},
     "cells": {name: {"dataset": "a"} for name in NAMES},
 }
@@ -186,6 +186,17 @@ def test_what_dvc_cannot_make_stages_of_is_our_line(text: str, tmp_path: Path, m
     with pytest.raises(UserError) as caught:
         check_graph_values()
     assert str(caught.value) == f"params.yaml: {BAD[text]}"
+
+
+def test_a_source_that_is_not_there_is_our_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    text = "datasets: {a: {source: b}, spare: {source: nowhere}}\ncells: {c: {dataset: a}}\n"
+    (tmp_path / "params.yaml").write_text(text)
+    with pytest.raises(UserError) as caught:
+        check_sources()
+    assert str(caught.value) == "params.yaml: datasets.a.source: found 'b'; there is no such file or folder"
+    (tmp_path / "b").mkdir()
+    check_sources()
 
 
 def test_params_that_dvc_would_stumble_over_end_the_run_first(graph: Path) -> None:
