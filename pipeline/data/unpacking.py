@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tarfile
 import zipfile
 import zlib
@@ -45,7 +46,10 @@ def unpack(file: Path, target: Path, shown: str) -> None:
                 zipped.extractall(target)
         else:
             with tarfile.open(file) as tarred:
-                tarred.extractall(target, filter=_admit(shown))
+                if hasattr(tarfile, "data_filter"):
+                    tarred.extractall(target, filter=_admit(shown))
+                else:  # Python before 3.11.4
+                    tarred.extractall(target, [_plain(member, shown) for member in tarred])
     except DAMAGE as error:
         raise UserError(f"{shown}: cannot be unpacked ({reason(error)})") from None
 
@@ -68,3 +72,15 @@ def _admit(shown: str) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo]:
             ) from None
 
     return admit
+
+
+def _plain(member: tarfile.TarInfo, shown: str) -> tarfile.TarInfo:
+    """Return a member without the owner and the permissions it brings; only files and folders are accepted."""
+    _refuse_outside(member.name, shown)
+    if not (member.isfile() or member.isdir()):
+        raise UserError(
+            f"{shown}: found the member {member.name!r}; allowed: files and folders (links need Python 3.11.4 or newer)"
+        )
+    member.mode = 0o755 if member.isdir() else 0o644
+    member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""
+    return member

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import os
 import tarfile
 import zipfile
 from pathlib import Path
 
 import pytest
 
+from pipeline.data.unpacking import unpack
 from tests.data.published import accept, changed, md5, refused
 from tests.packing import ARCHIVES
 from tests.publishers import PUBLISHERS
@@ -73,6 +76,28 @@ def tar_of(file: Path, *members: tuple[str, str | None]) -> None:
             packed.addfile(member)
 
 
+@pytest.fixture(params=["filter", "no filter"])
+def filters(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Unpack as with this Python, and as with one before 3.11.4, whose tarfile has no filters."""
+    if request.param == "no filter":
+        monkeypatch.delattr(tarfile, "data_filter", raising=False)
+
+
+@pytest.mark.usefixtures("filters")
+def test_files_lose_their_owner_and_permissions(tmp_path: Path) -> None:
+    with tarfile.open(tmp_path / "a.tar", "w") as packed:
+        for name, kind in (("folder", tarfile.DIRTYPE), ("folder/file", tarfile.REGTYPE)):
+            member = tarfile.TarInfo(name)
+            member.type, member.mode, member.uid, member.size = kind, 0o6777, 4321, 3 * (kind == tarfile.REGTYPE)
+            packed.addfile(member, io.BytesIO(b"abc"))
+    unpack(tmp_path / "a.tar", tmp_path / "out", "a.tar")
+    for path in (tmp_path / "out/folder", tmp_path / "out/folder/file"):
+        assert path.stat().st_uid == os.getuid()
+        assert not path.stat().st_mode & 0o6022
+    assert path.read_bytes() == b"abc"
+
+
+@pytest.mark.usefixtures("filters")
 @pytest.mark.parametrize(
     "members",
     [
