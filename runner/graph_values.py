@@ -24,7 +24,9 @@ def check_sources() -> None:
     for name, entry in document["datasets"].items():
         if name in used and not Path(entry["source"]).exists():
             raise UserError(
-                f"{PARAMS}: datasets.{name}.source: found {shown(entry['source'])}; there is no such file or folder"
+                f"{PARAMS}: datasets.{name}.source",
+                f"found {shown(entry['source'])}",
+                fix="there is no such file or folder",
             )
 
 
@@ -33,19 +35,22 @@ def check_graph_values() -> None:
     document = read_yaml(PARAMS)
     for section in ALONE:
         if document.get(section) is None:
-            raise UserError(f"{PARAMS}: {section}: missing; it has no default")
+            raise UserError(f"{PARAMS}: {section}", "missing", fix="it has no default")
     for section, keys in NEEDED.items():
         entries = document.get(section)
         if not isinstance(entries, dict) or not entries:
-            raise UserError(f"{PARAMS}: {section}: found {shown(entries)}; allowed: a mapping with at least one entry")
+            raise UserError(
+                f"{PARAMS}: {section}", f"found {shown(entries)}", expected="a mapping with at least one entry"
+            )
         for name, entry in entries.items():
             checked_cell(name) if section == "cells" else checked(name, KINDS[section])
             if not isinstance(entry, dict):
-                raise UserError(f"{PARAMS}: {section}.{name}: found {shown(entry)}; allowed: a mapping")
+                raise UserError(f"{PARAMS}: {section}.{name}", f"found {shown(entry)}", expected="a mapping")
             for key in keys:
                 value = entry.get(key)
                 if not isinstance(value, str) or not value.isprintable() or "'" in value:
                     raise UserError(
-                        f"{PARAMS}: {section}.{name}.{key}: found {shown(value)}; allowed: printable text "
-                        "without quotes"
+                        f"{PARAMS}: {section}.{name}.{key}",
+                        f"found {shown(value)}",
+                        expected="printable text without quotes",
                     )

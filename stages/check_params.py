@@ -65,7 +65,7 @@ def main() -> None:
         params.read(section, kind)
     for section in ("datasets", "models", "saliency", "cells", "training"):
         if section != "training" and not params.names(section):
-            raise UserError(f"{PARAMS}: {section}: found nothing; allowed: at least one entry")
+            raise UserError(params.at(section), "found nothing", expected="at least one entry")
         for name in params.names(section):
             checked_cell(name) if section == "cells" else checked(name, KINDS[section])
     plan = params.read("plan", PlanSettings)
@@ -82,8 +82,9 @@ def main() -> None:
         first = pairs.setdefault((cell.dataset, cell.model), name)
         if first != name:
             raise UserError(
-                f"{PARAMS}: cells.{name}: found {cell.dataset} and {cell.model}, as in cells.{first}; "
-                "allowed: each pair once"
+                params.at(f"cells.{name}"),
+                f"found {cell.dataset} and {cell.model}, as in cells.{first}",
+                expected="each pair once",
             )
     _write_grid(cells)
     write_json(GATE, {"params.yaml": "checked"})
@@ -136,7 +137,7 @@ def _train_entry(seed: int, dataset: str, model: str) -> TrainEntry:
 def _check_datasets() -> None:
     for dataset in params.names("training"):
         if dataset not in params.names("datasets"):
-            raise unknown_name(f"{PARAMS}: training", "dataset", dataset, params.names("datasets"))
+            raise unknown_name(params.at("training"), "dataset", dataset, params.names("datasets"))
     for dataset in params.names("datasets"):
         loader = params.read(f"datasets.{dataset}", dict).get("loader")
         params.read(f"datasets.{dataset}", DATASETS.find(loader, f"datasets.{dataset}.loader").settings)
@@ -145,11 +146,11 @@ def _check_datasets() -> None:
 def _check_models() -> None:
     for model in params.names("models"):
         settings = params.read(f"models.{model}", ModelSettings)
-        check_architecture(settings.architecture, f"{PARAMS}: models.{model}.architecture")
+        check_architecture(settings.architecture, params.at(f"models.{model}.architecture"))
         for key in ("recipes", "checkpoints"):
             for dataset in getattr(settings, key):
                 if dataset not in params.names("datasets"):
-                    where = f"{PARAMS}: models.{model}.{key}"
+                    where = params.at(f"models.{model}.{key}")
                     raise unknown_name(where, "dataset", dataset, params.names("datasets"))
 
 
@@ -160,8 +161,9 @@ def _check_methods(plan: PlanSettings) -> None:
         most = plan.explained(largest)
         if settings.images != "all" and settings.images > most:
             raise UserError(
-                f"{PARAMS}: saliency.{method}.images: found {settings.images}; allowed: at most {most} "
-                f"({plan.key(largest)}), or all"
+                params.at(f"saliency.{method}.images"),
+                f"found {settings.images}",
+                expected=f"at most {most} ({plan.key(largest)}), or all",
             )
 
 
@@ -181,29 +183,29 @@ def _localisation(faithfulness: dict[str, dict[str, Any]]) -> LocalisationParams
     masks = [name for name in faithfulness if issubclass(METRICS[name].settings, MaskSettings)]
     for name in chosen.box_study:
         if name not in masks:
-            raise unknown_name(f"{PARAMS}: localisation.box_study", "masking metric of faithfulness", name, masks)
+            raise unknown_name(params.at("localisation.box_study"), "masking metric of faithfulness", name, masks)
     for key in ("metrics", "box_study"):
         names = getattr(chosen, key)
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice:
-            raise UserError(f"{PARAMS}: localisation.{key}: found {twice} twice; allowed: once")
+            raise UserError(params.at(f"localisation.{key}"), f"found {twice} twice", expected="once")
     return chosen
 
 
 def _check_cell(name: str, cell: CellSettings, plan: PlanSettings) -> None:
     for key, value, section in (("dataset", cell.dataset, "datasets"), ("model", cell.model, "models")):
         if value not in params.names(section):
-            raise unknown_name(f"{PARAMS}: cells.{name}.{key}", KINDS[section], value, params.names(section))
+            raise unknown_name(params.at(f"cells.{name}.{key}"), KINDS[section], value, params.names(section))
     for method in cell.without:
         if method not in params.names("saliency"):
-            raise unknown_name(f"{PARAMS}: cells.{name}.without", "method", method, params.names("saliency"))
+            raise unknown_name(params.at(f"cells.{name}.without"), "method", method, params.names("saliency"))
     settings = params.read(f"models.{cell.model}", ModelSettings)
     recipe = read_recipe(cell.dataset, settings, cell.model)
     _check_recipe(cell, settings, recipe, plan)
     network = Network(
         settings=settings.network(),
         head=recipe.head if recipe else (),
-        classes=GUESSED if recipe else own_classes(settings.network(), f"{PARAMS}: training.{cell.dataset}"),
+        classes=GUESSED if recipe else own_classes(settings.network(), params.at(f"training.{cell.dataset}")),
         image_size=params.read(f"datasets.{cell.dataset}.image_size", params.ImageSize),
     )
     frozen = recipe is not None and recipe.backbone == "frozen"
@@ -221,16 +223,17 @@ def _check_recipe(
     if recipe is None:
         if settings.weights is None:
             raise UserError(
-                f"{PARAMS}: models.{cell.model}.weights: found null; allowed: timm or a file, because "
-                f"training.{cell.dataset} is none"
+                params.at(f"models.{cell.model}.weights"),
+                "found null",
+                expected=f"timm or a file, because training.{cell.dataset} is none",
             )
-        own_classes(settings.network(), f"{PARAMS}: training.{cell.dataset}")
+        own_classes(settings.network(), params.at(f"training.{cell.dataset}"))
         return
     own = "epochs" in settings.recipes.get(cell.dataset, {})
     key = f"models.{cell.model}.recipes.{cell.dataset}.epochs" if own else f"training.{cell.dataset}.epochs"
     check_checkpoints(plan.checkpoints, recipe.epochs, key)
     if cell.dataset in settings.checkpoints:
-        where = f"{PARAMS}: models.{cell.model}.checkpoints.{cell.dataset}"
+        where = params.at(f"models.{cell.model}.checkpoints.{cell.dataset}")
         check_own(settings.checkpoints[cell.dataset], plan.checkpoints, recipe.epochs, where)
 
 

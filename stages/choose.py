@@ -79,7 +79,7 @@ def _metric(name: str) -> Metric:
     metric = METRICS[name]
     if metric.better is None or "method" in metric.needs:
         allowed = [one for one in METRICS if METRICS[one].better is not None and "method" not in METRICS[one].needs]
-        raise UserError(f"metric: found {name!r}, which puts no maps in order by itself; allowed: {', '.join(allowed)}")
+        raise UserError("metric", f"found {name!r}, which puts no maps in order by itself", expected=", ".join(allowed))
     return metric
 
 
@@ -93,14 +93,15 @@ def _pictures(given: str) -> dict[str, bytes]:
     """Return the files of pictures by their names: a file, those of a folder, or one of the dataset ``photos``."""
     if not given:
         raise UserError(
-            "image: found nothing; allowed: a picture, a folder of pictures, or a photograph's name, such "
-            "as IMAGE=chelsea"
+            "image",
+            "found nothing",
+            expected="a picture, a folder of pictures, or a photograph's name, such as IMAGE=chelsea",
         )
     path = Path(given)
     if path.is_dir():
         files = sorted(file for file in path.iterdir() if file.suffix.lower() in SUFFIXES)
         if not files:
-            raise UserError(f"{path}: found no picture; allowed: a folder with files {', '.join(SUFFIXES)}")
+            raise UserError(path, "found no picture", expected=f"a folder with files {', '.join(SUFFIXES)}")
         return {file.name: read_file(file) for file in files}
     if path.is_file():
         return {path.name: read_file(path)}

@@ -18,8 +18,9 @@ def main(name: str) -> None:
     known = {DEFAULT: committed} | {one: profile_file(one).read_bytes() for one in profiles()}
     if params.PARAMS.exists() and params.PARAMS.read_bytes() not in known.values():
         raise UserError(
-            f"{params.PARAMS}: found changes that are neither committed nor in a profile; commit them, "
-            f"save them as {PROFILES}/<name>.yaml, or git restore {params.PARAMS}"
+            params.PARAMS,
+            "found changes that are neither committed nor in a profile",
+            fix=f"commit them, save them as {PROFILES}/<name>.yaml, or git restore {params.PARAMS}",
         )
     wanted = committed if name == DEFAULT else profile_file(name).read_bytes()
     with atomic_write(params.PARAMS) as draft:
@@ -34,7 +35,9 @@ def _committed() -> bytes:
     shown = subprocess.run(["git", "show", f"HEAD:./{params.PARAMS}"], capture_output=True)
     if shown.returncode:
         reason = " ".join(shown.stderr.decode(errors="replace").split())
-        raise UserError(f"{params.PARAMS}: git has no committed one ({reason}); it is what profile {DEFAULT!r} means")
+        raise UserError(
+            params.PARAMS, f"git has no committed one ({reason})", fix=f"it is what profile {DEFAULT!r} means"
+        )
     return shown.stdout
 
 

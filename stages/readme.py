@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from pipeline.core import grid
+from pipeline.core import grid, params
 from pipeline.core.errors import unknown_name
 from pipeline.core.files import METRICS, atomic_write, missing
-from pipeline.core.params import PARAMS
 from pipeline.results.cell_maps import read_cell_maps, read_method_maps
 from pipeline.results.palette_png import encoded
 from pipeline.results.readme import FREE, free_images, photographs, table, with_table
@@ -30,7 +29,7 @@ def main(name: str | None) -> None:
     cells = grid.cells()
     cell = next(iter(cells)) if name is None else name
     if cell not in cells:
-        raise unknown_name(f"{PARAMS}: cells", "cell", cell, cells)
+        raise unknown_name(params.at("cells"), "cell", cell, cells)
     if not NUMBERS.exists():
         raise missing(NUMBERS)
     controls = {method for method in grid.methods() if METHODS.find(method, "saliency").control}

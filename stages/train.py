@@ -5,7 +5,7 @@ import tempfile
 import numpy as np
 import pandas as pd
 
-from pipeline.core import tables
+from pipeline.core import params, tables
 from pipeline.core.files import atomic_write, write_csv, write_json
 from pipeline.core.randomness import stream_seed
 from pipeline.data.labels import check_labels
@@ -29,7 +29,7 @@ def main(cell: str) -> None:
     seed = stream_seed(entry.seed, dataset, model)
     splits = tables.read(SPLITS, prepared_file(dataset, SPLITS))
     described = resolved(settings.network())
-    where = f"params.yaml: training.{dataset}"
+    where = params.at(f"training.{dataset}")
     classes = int(splits["label"].max()) + 1 if entry.recipe else own_classes(described, where)
     check_labels(splits, classes, f"{prepared_file(dataset, SPLITS)}", f"models.{model}")
     head = entry.recipe.head if entry.recipe else ()

@@ -96,8 +96,9 @@ def with_smaller_batches(work: Callable[[], Result], image_size: int, device: to
         # Only here, where the error and with it everything that the failed work held is gone.
         if size == 1:
             raise UserError(
-                f"memory ran out on {device} for a single image of {image_size} pixels a side; allowed: a "
-                "smaller model or image, a larger device, or fewer threads (COSE_THREADS)"
+                f"device {device}",
+                f"memory ran out for a single image of {image_size} pixels a side",
+                expected="a smaller model or image, a larger device, or fewer threads (COSE_THREADS)",
             )
         _most = min(_most or size, size // 2)
         print(f"memory ran out at {size} images per evaluation; going on with {_most}", file=sys.stderr)

@@ -46,7 +46,7 @@ def positive(variable: str, most: int) -> int | None:
         return None
     if not (text.isascii() and text.isdecimal() and len(text) < 10) or not 1 <= int(text) <= most:
         raise UserError(
-            f"environment variable {variable}: found {text[:40]!r}; allowed: a whole number from 1 to {most}"
+            f"environment variable {variable}", f"found {text[:40]!r}", expected=f"a whole number from 1 to {most}"
         )
     return int(text)
 
@@ -91,7 +91,9 @@ def device() -> torch.device:
         torch.ones(1, dtype=torch.float64, device=chosen).sum().item()
     except Exception as error:  # whatever the back end raises, if there is one
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"environment variable COSE_DEVICE: found {name[:40]!r}; not usable here ({reason})") from None
+        raise UserError(
+            "environment variable COSE_DEVICE", f"found {name[:40]!r}", fix=f"not usable here ({reason})"
+        ) from None
     return chosen
 
 

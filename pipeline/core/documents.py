@@ -37,5 +37,5 @@ def as_document(content: Any, kind: type[Document], file: Path) -> Document:
         key = ".".join(str(part) for part in first["loc"])
         where = f"{file}: {key}" if key else str(file)
         if first["type"] == "missing":
-            raise UserError(f"{where}: missing; {DAMAGED}") from None
-        raise UserError(f"{where}: found {shown(first['input'])}; allowed: {allowed(first)}; {DAMAGED}") from None
+            raise UserError(where, "missing", fix=DAMAGED) from None
+        raise UserError(where, f"found {shown(first['input'])}", expected=allowed(first), fix=DAMAGED) from None

@@ -66,7 +66,7 @@ def check_sha256(path: Path, expected: str) -> None:
         raise missing(path) from None
     if found != expected:
         raise UserError(
-            f"{path}: found a file with the SHA-256 {found[:16]}… where {expected[:16]}… was written; {DAMAGED}"
+            path, f"found a file with the SHA-256 {found[:16]}… where {expected[:16]}… was written", fix=DAMAGED
         )
 
 
@@ -92,7 +92,7 @@ def atomic_write(path: Path) -> Iterator[Path]:
         if error.errno not in FULL:
             raise
         free = shutil.disk_usage(path.parent).free
-        raise UserError(f"{path}: the disk is full ({free / 1e9:.3g} GB are free); allowed: one with room") from None
+        raise UserError(path, f"the disk is full ({free / 1e9:.3g} GB are free)", expected="one with room") from None
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
         os.close(lock)
@@ -168,9 +168,9 @@ def read_json(path: Path) -> Any:
     except FileNotFoundError:
         raise missing(path) from None
     except ValueError as error:
-        raise UserError(f"{path}: not valid JSON ({error})") from None
+        raise UserError(path, f"not valid JSON ({error})") from None
 
 
 def missing(path: Path) -> UserError:
     """Return the error for an artifact that is not there."""
-    return UserError(f"{path}: there is no such file; `dvc repro` makes it")
+    return UserError(path, "there is no such file", fix="`dvc repro` makes it")

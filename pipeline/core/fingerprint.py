@@ -80,7 +80,7 @@ class Code:
                 registry, or names a member or a registry that is not there.
         """
         if missing := self.missing(module):
-            raise UserError(f"{module}: found no module {missing}; allowed: a module of ours")
+            raise UserError(module, f"found no module {missing}", expected="a module of ours")
         hashes: dict[str, str] = {}
         made: set[str] = set()
         waiting = with_packages(module)
@@ -95,22 +95,23 @@ class Code:
                 made.add(package)
                 if package not in opened:
                     raise UserError(
-                        f"{where}: found the registry {package}, which {module} can load, but not what it "
-                        "opens there; allowed: a list of members, which may be empty"
+                        where,
+                        f"found the registry {package}, which {module} can load, but not what it opens there",
+                        expected="a list of members, which may be empty",
                     )
                 known = self.members(package)
                 for member in opened[package]:
                     if member not in known:
                         raise UserError(
-                            f"{where}: found no member {member!r} of the registry {package}; allowed: "
-                            f"{', '.join(known)}"
+                            where, f"found no member {member!r} of the registry {package}", expected=", ".join(known)
                         )
                     waiting += with_packages(f"{package}.{member}")
         for package, members in opened.items():
             if members and package not in made:
                 raise UserError(
-                    f"{module}: found members opened of {package}; allowed: of the registries that it can "
-                    f"load ({', '.join(sorted(made)) or 'none'})"
+                    module,
+                    f"found members opened of {package}",
+                    expected=f"of the registries that it can load ({', '.join(sorted(made)) or 'none'})",
                 )
         return dict(sorted(hashes.items()))
 
@@ -166,8 +167,9 @@ class Code:
                 line = getattr(error, "lineno", None) or 1
                 reason = " ".join(str(getattr(error, "msg", error)).split())
                 raise UserError(
-                    f"{relative(file, self.root)}:{line}: found a syntax error ({reason}); allowed: code "
-                    "that this version of Python can read"
+                    f"{relative(file, self.root)}:{line}",
+                    f"found a syntax error ({reason})",
+                    expected="code that this version of Python can read",
                 ) from None
         return self._trees[module]
 
@@ -200,7 +202,7 @@ class _Reader(ast.NodeVisitor):
 
     def error(self, node: ast.stmt | ast.expr, found: str, allowed: str) -> UserError:
         found = " ".join(found.split())  # an f-string that is quoted may have several lines
-        return UserError(f"{self.module.file}:{node.lineno}: found {found}; allowed: {allowed}")
+        return UserError(f"{self.module.file}:{node.lineno}", f"found {found}", expected=allowed)
 
     def visit_Import(self, node: ast.Import) -> None:
         for alias in node.names:

@@ -13,7 +13,7 @@ CELL = re.compile(r"[A-Za-z0-9_]{1,100}(-[A-Za-z0-9_]{1,100}){0,5}")
 def _checked(name: object, kind: str, pattern: re.Pattern[str], allowed: str) -> str:
     text = str(name)
     if not pattern.fullmatch(text) or len(text) > 120:
-        raise UserError(f"params.yaml: found the {kind} name {text[:120]!r}; allowed: {allowed}")
+        raise UserError("params.yaml", f"found the {kind} name {text[:120]!r}", expected=allowed)
     return text
 
 

@@ -29,8 +29,9 @@ def installed_files(package: str, pattern: str) -> list[Path]:
         version, listed = metadata.version(package), metadata.files(package)
     except metadata.PackageNotFoundError:
         raise UserError(
-            f"the package {package} is not installed; allowed: the one in requirements.lock "
-            f"(`make setup` installs it, and so does `pip install {package}`)"
+            f"package {package}",
+            "not installed",
+            expected=f"the one in requirements.lock (`make setup` installs it, and so does `pip install {package}`)",
         ) from None
     found = sorted(
         (one for one in listed or () if fnmatchcase(one.as_posix(), pattern)), key=lambda one: one.as_posix()
@@ -39,8 +40,9 @@ def installed_files(package: str, pattern: str) -> list[Path]:
     absent = next((str(file) for file in files if not file.is_file()), pattern if not files else None)
     if absent is not None:
         raise UserError(
-            f"the package {package} {version} has no file {absent}; allowed: the version in "
-            f"requirements.lock, installed whole (`pip install --force-reinstall {package}`)"
+            f"package {package} {version}",
+            f"found no file {absent}",
+            expected=f"the version in requirements.lock, installed whole (`pip install --force-reinstall {package}`)",
         )
     return files
 

@@ -7,6 +7,8 @@ its declaration says what is assumed instead. A stage reads only the keys that i
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, get_args, get_origin
@@ -59,6 +61,33 @@ def _document(path: Path) -> dict[str, Any]:
     return read_yaml(path)
 
 
+def at(key: str) -> str:
+    """Return how a message names a key: with the file that was really read, which may be a profile.
+
+    >>> at("models.*.cam_layer")  # of the model that `entry` names
+    'params.yaml: models.*.cam_layer'
+    """
+    return f"{PARAMS}: {key}"
+
+
+@contextmanager
+def entry(section: str, name: str) -> Iterator[None]:
+    """Name the entry of a section in errors from code that knows its settings but not its name.
+
+    >>> with entry("models", "mine"):
+    ...     raise UserError(at("models.*.cam_layer"), "found 'stem'", expected="a layer")
+    Traceback (most recent call last):
+    pipeline.core.errors.UserError: params.yaml: models.mine.cam_layer: found 'stem'; allowed: a layer
+    """
+    try:
+        yield
+    except UserError as error:
+        unnamed = at(f"{section}.*")
+        if not error.where.startswith(unnamed):
+            raise
+        raise error.at(at(f"{section}.{name}") + error.where.removeprefix(unnamed)) from None
+
+
 def explain_error(where: str, error: ValidationError, known: dict[str, Any] | None = None) -> UserError:
     """Turn pydantic's report into one line with the key, what was found and what is allowed."""
     first = _worst(error)
@@ -66,12 +95,12 @@ def explain_error(where: str, error: ValidationError, known: dict[str, Any] | No
     if first["type"] == "extra_forbidden":
         hint = nearest(first["loc"][-1], known or ())
         keys = ", ".join(sorted(known)) if known else "no further keys"
-        return UserError(f"{PARAMS}: {key}: unknown key{hint} (allowed: {keys})")
+        return UserError(at(key), f"unknown key{hint} (allowed: {keys})")
     if first["type"] == "missing":
-        return UserError(f"{PARAMS}: {key}: missing; it has no default")
+        return UserError(at(key), "missing", fix="it has no default")
     # One error for each type that the value might have had.
     same = [one for one in error.errors(include_url=False) if _key(where, one) == key]
-    return UserError(f"{PARAMS}: {key}: found {shown(first['input'])}; allowed: {either(map(allowed, same))}")
+    return UserError(at(key), f"found {shown(first['input'])}", expected=either(map(allowed, same)))
 
 
 def _key(where: str, error: Any) -> str:
@@ -160,6 +189,6 @@ def _lookup(key: str) -> Any:
     for part in key.split("."):
         if not isinstance(value, dict) or part not in value:
             near = nearest(part, value) if isinstance(value, dict) else ""
-            raise UserError(f"{PARAMS}: {key}: there is no such key{near}")
+            raise UserError(at(key), f"there is no such key{near}")
         value = value[part]
     return value

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Generic, TypeVar
 
+from pipeline.core import params
 from pipeline.core.errors import UserError, unknown_name
 
 Entry = TypeVar("Entry")
@@ -44,8 +45,9 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
         module = importlib.import_module(f"{self._package}.{name}")
         if not hasattr(module, self._attribute):
             raise UserError(
-                f"{'/'.join(self._package.split('.'))}/{name}.py: found no {self._attribute}; allowed: one "
-                f"that says what the {self._kind} is (CONTRIBUTING.md)"
+                f"{'/'.join(self._package.split('.'))}/{name}.py",
+                f"found no {self._attribute}",
+                expected=f"one that says what the {self._kind} is (CONTRIBUTING.md)",
             )
         entry: Entry = getattr(module, self._attribute)
         return entry
@@ -53,5 +55,5 @@ class Registry(Mapping[str, Entry], Generic[Entry]):
     def find(self, name: str, key: str) -> Entry:
         """Return the entry called ``name``; an unknown name is a `UserError` that points at ``key``."""
         if name not in self._names:
-            raise unknown_name(f"params.yaml: {key}", self._kind, name, self._names)
+            raise unknown_name(params.at(key), self._kind, name, self._names)
         return self[name]

@@ -41,7 +41,7 @@ def run_suite(table: Table, frame: pd.DataFrame, source: str) -> dict[str, int]:
         result = _validator().validate(table, frame)
     for one in result.results:
         if not one.success:
-            raise UserError(f"{source}: table {table.name}: {describe(one)}")
+            raise UserError(f"{source}: table {table.name}", describe(one))
     return {"rows": len(frame), "expectations": len(result.results)}
 
 

@@ -189,7 +189,7 @@ def check(table: Table, frame: pd.DataFrame, source: str) -> pa.Table:
 
 def _wrong_type(table: Table, column: Column, found: str, source: str) -> UserError:
     where = f"{source}: table {table.name}, column {column.name}"
-    return UserError(f"{where}: found values of another type ({found}); allowed: {column.kind}")
+    return UserError(where, f"found values of another type ({found})", expected=column.kind)
 
 
 def _check_names(table: Table, found: list[str], source: str) -> None:
@@ -199,12 +199,12 @@ def _check_names(table: Table, found: list[str], source: str) -> None:
     if absent or unknown:
         wrong = f"no column {absent[0]!r}" if absent else f"unknown column {unknown[0]!r}"
         more = f" and {len(expected) - 12} more" if len(expected) > 12 else ""
-        raise UserError(f"{source}: table {table.name}: found {wrong}; allowed: {', '.join(expected[:12])}{more}")
+        raise UserError(f"{source}: table {table.name}", f"found {wrong}", expected=f"{', '.join(expected[:12])}{more}")
 
 
 def _check_values(table: Table, arrow: pa.Table, source: str) -> None:
     if not len(arrow) and not table.may_be_empty:
-        raise UserError(f"{source}: table {table.name}: found no rows; at least 1 is needed")
+        raise UserError(f"{source}: table {table.name}", "found no rows", fix="at least 1 is needed")
     for column in table.columns:
         _check_column(f"{source}: table {table.name}, column {column.name}", column, arrow[column.name])
     _check_keys(table, arrow, source)
@@ -214,35 +214,35 @@ def _check_keys(table: Table, arrow: pa.Table, source: str) -> None:
     repeated = arrow.select(list(table.key)).to_pandas().duplicated()
     if repeated.any():
         where = {name: arrow[name][int(repeated.idxmax())].as_py() for name in table.key}
-        raise UserError(f"{source}: table {table.name}: found {where} twice; allowed: once")
+        raise UserError(f"{source}: table {table.name}", f"found {where} twice", expected="once")
 
 
 def _check_column(where: str, column: Column, values: pa.ChunkedArray) -> None:
     if values.null_count and not column.nullable:
         row = values.is_null().to_pylist().index(True)
-        raise UserError(f"{where}, row {row}: found null; allowed: no nulls")
+        raise UserError(f"{where}, row {row}", "found null", expected="no nulls")
     if column.kind == "float64":
         not_a_number = np.isnan(values.fill_null(0).to_numpy())
         if not_a_number.any():
             allowed = "numbers and null" if column.nullable else "numbers"
-            raise UserError(f"{where}, row {int(not_a_number.argmax())}: found NaN; allowed: {allowed}")
+            raise UserError(f"{where}, row {int(not_a_number.argmax())}", "found NaN", expected=allowed)
     present = values.drop_null()
     if column.allowed is not None:
         wrong = [value for value in present.unique().to_pylist() if value not in column.allowed]
         if wrong:
-            raise UserError(f"{where}: found {wrong[0]!r}; allowed: {', '.join(column.allowed)}")
+            raise UserError(where, f"found {wrong[0]!r}", expected=", ".join(column.allowed))
     if column.pattern is not None:
         distinct = pd.Series(present.unique().to_pylist(), dtype=object)
         wrong = distinct[~distinct.str.fullmatch(column.pattern).astype(bool)].tolist()
         if wrong:
-            raise UserError(f"{where}: found {wrong[0]!r}; allowed: text that matches {column.pattern}")
+            raise UserError(where, f"found {wrong[0]!r}", expected=f"text that matches {column.pattern}")
     if column.minimum is not None or column.maximum is not None:
         numbers = present.to_numpy()
         low = -np.inf if column.minimum is None else column.minimum
         high = np.inf if column.maximum is None else column.maximum
         outside = (numbers < low) | (numbers > high)
         if outside.any():
-            raise UserError(f"{where}: found {numbers[outside.argmax()]}; allowed: {low:g} to {high:g}")
+            raise UserError(where, f"found {numbers[outside.argmax()]}", expected=f"{low:g} to {high:g}")
 
 
 def _check_rules(table: Table, frame: pd.DataFrame, source: str) -> None:
@@ -254,7 +254,9 @@ def _check_rules(table: Table, frame: pd.DataFrame, source: str) -> None:
             found = ", ".join(
                 f"{name} {getattr(value, 'item', lambda value=value: value)()!r}" for name, value in key.items()
             )
-            raise UserError(f"{source}: table {table.name}, row {row} ({found}): breaks the rule that {rule.meaning}")
+            raise UserError(
+                f"{source}: table {table.name}, row {row} ({found})", f"breaks the rule that {rule.meaning}"
+            )
 
 
 def write(table: Table, path: Path, frame: pd.DataFrame) -> None:
@@ -353,7 +355,7 @@ def read(table: Table, path: Path, images: Sequence[int] | None = None) -> pd.Da
         raise missing(path) from None
     except (pa.ArrowException, OSError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{path}: not a readable Parquet file ({reason}); {DAMAGED}") from None
+        raise UserError(path, f"not a readable Parquet file ({reason})", fix=DAMAGED) from None
     arrow = arrow.select(table.schema.names)
     _check_values(table, arrow, str(path))
     frame = arrow.to_pandas(types_mapper=_MASKED.get, ignore_metadata=True)
@@ -368,7 +370,7 @@ def _check_count(table: Table, written: pq.FileMetaData, source: str) -> None:
     said = (written.metadata or {}).get(COUNT, b"").decode(errors="replace")
     if said != str(written.num_rows):
         found = f"{written.num_rows} rows where {said} were written" if said else "a file that another program wrote"
-        raise UserError(f"{source}: table {table.name}: found {found}; {DAMAGED}")
+        raise UserError(f"{source}: table {table.name}", f"found {found}", fix=DAMAGED)
 
 
 _MASKED = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), pa.bool_(): pd.BooleanDtype()}

@@ -23,17 +23,17 @@ def read_yaml(path: Path) -> dict[str, Any]:
     try:
         mode = path.stat().st_mode
         if not stat.S_ISREG(mode):  # reading a pipe would never end
-            raise UserError(f"{path}: found {'a folder' if stat.S_ISDIR(mode) else 'no file'}; allowed: a YAML file")
+            raise UserError(path, f"found {('a folder' if stat.S_ISDIR(mode) else 'no file')}", expected="a YAML file")
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file; run from the root of the repository") from None
+        raise UserError(path, "there is no such file", fix="run from the root of the repository") from None
     except UnicodeDecodeError as error:
-        raise UserError(f"{path}: not valid YAML (not UTF-8 text: {error.reason} at byte {error.start})") from None
+        raise UserError(path, f"not valid YAML (not UTF-8 text: {error.reason} at byte {error.start})") from None
     except OSError as error:
-        raise UserError(f"{path}: {error.strerror}; allowed: a YAML file") from None
+        raise UserError(path, error.strerror, expected="a YAML file") from None
     document = parse_yaml(text, str(path))
     if not isinstance(document, dict):
-        raise UserError(f"{path}: found {type(document).__name__}; a mapping of sections is allowed")
+        raise UserError(path, f"found {type(document).__name__}", fix="a mapping of sections is allowed")
     _check_plain(document, str(path))
     return document
 
@@ -49,13 +49,13 @@ def parse_yaml(text: str, source: str) -> Any:
         mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None)
         where = f", line {mark.line + 1}" if mark is not None else ""
         reason = " ".join(str(problem or error).split())[:200]
-        raise UserError(f"{source}{where}: not valid YAML ({reason})") from None
+        raise UserError(f"{source}{where}", f"not valid YAML ({reason})") from None
     except RecursionError:
-        raise UserError(f"{source}: not valid YAML (lists and mappings too deep within each other)") from None
+        raise UserError(source, "not valid YAML (lists and mappings too deep within each other)") from None
     except (ValueError, OverflowError, ArithmeticError, TypeError, AttributeError, KeyError, IndexError) as error:
         # A value that looks like a number or a date and is none.
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"{source}: not valid YAML ({type(error).__name__}: {reason})") from None
+        raise UserError(source, f"not valid YAML ({type(error).__name__}: {reason})") from None
 
 
 def _check_plain(document: Any, source: str) -> None:
@@ -66,18 +66,20 @@ def _check_plain(document: Any, source: str) -> None:
         seen += 1
         if depth > DEEPEST or seen > MOST:
             raise UserError(
-                f"{source}: {key[:100]}: found too much within itself (an alias that leads in a circle?); "
-                f"allowed: {DEEPEST} levels and {MOST} values"
+                f"{source}: {key[:100]}",
+                "found too much within itself (an alias that leads in a circle?)",
+                expected=f"{DEEPEST} levels and {MOST} values",
             )
         if isinstance(value, dict):
             for name, inner in value.items():
                 if not isinstance(name, str):
-                    raise UserError(f"{source}: {key[:100]}: found the key {name!r:.80}; allowed: text, in quotes")
+                    raise UserError(f"{source}: {key[:100]}", f"found the key {name!r:.80}", expected="text, in quotes")
                 waiting.append((inner, f"{key}.{name}" if key else name, depth + 1))
         elif isinstance(value, list):
             waiting += [(inner, f"{key}.{number}", depth + 1) for number, inner in enumerate(value)]
         elif value is not None and not isinstance(value, str | int | float):
             raise UserError(
-                f"{source}: {key[:100]}: found {value!s:.80}, which YAML takes for a "
-                f"{type(value).__name__}; allowed: text in quotes, or a number"
+                f"{source}: {key[:100]}",
+                f"found {value!s:.80}, which YAML takes for a {type(value).__name__}",
+                expected="text in quotes, or a number",
             )

@@ -85,7 +85,7 @@ def unpacked(folder: str, contents: Mapping[str, Archive], below: Sequence[str] 
             yield found
         except UserError as error:
             # The scratch folder is gone when this is read.
-            raise UserError(str(error).replace(scratch, str(root))) from None
+            raise error.rewritten(lambda text: text.replace(scratch, str(root))) from None
 
 
 def not_here(folder: str, contents: Mapping[str, Archive], below: Sequence[str] = ()) -> list[str]:
@@ -108,7 +108,7 @@ def _inside(root: Path, path: str, below: Sequence[str], file: Path) -> Path:
                 unpack(inner, root, shown=f"{file}/{inner.relative_to(root).as_posix()}")
         place = _find(root, path, below)
     if place is None:
-        raise UserError(f"{file}: found no {path} in it, which the publisher's has")
+        raise UserError(file, f"found no {path} in it, which the publisher's has")
     return place
 
 
@@ -136,11 +136,13 @@ def _check_sum(file: Path, archive: Archive, remedy: str, shown: str = "") -> No
         with file.open("rb") as stream:
             found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        raise UserError(file, f"cannot be read ({error.strerror})") from None
     if found != archive.md5:
         raise UserError(
-            f"{shown or file}: found {file.stat().st_size} bytes with the MD5 checksum {found}; allowed: "
-            f"{archive.md5}; it is cut short or another file, {remedy}"
+            shown or file,
+            f"found {file.stat().st_size} bytes with the MD5 checksum {found}",
+            expected=archive.md5,
+            fix=f"it is cut short or another file, {remedy}",
         )
 
 
@@ -187,14 +189,14 @@ def read_matrices(file: Path, names: Sequence[str]) -> list[npt.NDArray[np.float
     try:
         variables = loadmat(file, variable_names=names)
     except Exception as error:  # the parser trips over damage in its own ways: TypeError, struct.error, zlib.error ...
-        raise UserError(f"{file}: not a readable MATLAB file ({reason(error)})") from None
+        raise UserError(file, f"not a readable MATLAB file ({reason(error)})") from None
     for name in names:
         matrix = variables.get(name)
         if not isinstance(matrix, np.ndarray) or matrix.dtype.kind not in "iuf" or not np.isfinite(matrix).all():
             found = "none"
             if matrix is not None:
                 found = f"one of type {matrix.dtype if isinstance(matrix, np.ndarray) else type(matrix).__name__}"
-            raise UserError(f"{file}: variable {name}: found {found}; allowed: a matrix of finite numbers")
+            raise UserError(f"{file}: variable {name}", f"found {found}", expected="a matrix of finite numbers")
     return [variables[name].astype(np.float64) for name in names]
 
 
@@ -202,7 +204,7 @@ def check_classes(root: Path, found: int, allowed: int) -> None:
     """Raise `UserError` unless there are as many classes as the publisher's dataset has."""
     if found != allowed:
         raise UserError(
-            f"{root}: found {found} classes; allowed: {allowed}; is the copy incomplete, or another dataset?"
+            root, f"found {found} classes", expected=allowed, fix="is the copy incomplete, or another dataset?"
         )
 
 
@@ -222,7 +224,7 @@ def list_folders(root: Path, classes: int, settings: ArchivedSettings, apart: st
         UserError: there are more or fewer classes or images.
     """
     if not root.is_dir():
-        raise UserError(f"{root}: found a file; allowed: a folder with one folder per class")
+        raise UserError(root, "found a file", expected="a folder with one folder per class")
     folders = sorted(one for one in root.iterdir() if one.is_dir() and not one.name.startswith("."))
     files = {folder.name: sorted(folder.glob("[!.]*.jpg")) for folder in folders if folder.name != apart}
     check_classes(root, len(files), classes)
@@ -234,6 +236,8 @@ def check_images(root: Path, found: int, settings: ArchivedSettings) -> None:
     """Raise `UserError` unless there are as many images as params.yaml says."""
     if found != settings.images:
         raise UserError(
-            f"{root}: found {found} images; {params.PARAMS}: datasets: images says {settings.images}; "
-            "is the copy incomplete?"
+            root,
+            f"found {found} images",
+            expected=f"{settings.images}, as {params.at('datasets.*.images')} says",
+            fix="is the copy incomplete?",
         )

@@ -88,8 +88,10 @@ def check_names(names: Iterable[str], kind: str, source: str) -> None:
         # What is not UTF-8 in a file's name comes as lone surrogates, which are not printable either.
         if not name.isprintable() or not name or len(name) > LONGEST_NAME:
             raise UserError(
-                f"{source}: found the {kind} name {name[:100]!r}; allowed: printable UTF-8 of at most "
-                f"{LONGEST_NAME} characters; rename it"
+                source,
+                f"found the {kind} name {name[:100]!r}",
+                expected=f"printable UTF-8 of at most {LONGEST_NAME} characters",
+                fix="rename it",
             )
 
 

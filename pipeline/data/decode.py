@@ -55,8 +55,9 @@ def open_image(encoded: bytes, source: str) -> Image.Image:
         short, long = sorted(opened.size)
         if long > LONGEST * short:  # before it is unpacked
             raise UserError(
-                f"{source}: found an image of {opened.width} by {opened.height} pixels; allowed: at most "
-                f"{LONGEST} times as long as wide, so crop or remove it"
+                source,
+                f"found an image of {opened.width} by {opened.height} pixels",
+                expected=f"at most {LONGEST} times as long as wide, so crop or remove it",
             )
         opened.load()
         image: Image.Image = ImageOps.exif_transpose(opened)
@@ -64,7 +65,7 @@ def open_image(encoded: bytes, source: str) -> Image.Image:
         if isinstance(error, UserError | MemoryError):
             raise
         reason = " ".join(re.sub(r"<_io.BytesIO.*>", "it", str(error)).split()) or type(error).__name__
-        raise UserError(f"{source}: not a readable image ({reason}); replace or remove the file") from None
+        raise UserError(source, f"not a readable image ({reason})", fix="replace or remove the file") from None
     if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to white
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image
@@ -94,9 +95,10 @@ def fit(
     width, height = resized(image.size, short)
     if width * height > RESIZED_PIXELS:
         raise UserError(
-            f"{source}: found an image of {image.width} by {image.height} pixels, {width} by {height} once "
-            f"its shorter side is {short}; allowed: at most {RESIZED_PIXELS:,} pixels then, so crop or "
-            "remove it"
+            source,
+            f"found an image of {image.width} by {image.height} pixels, {width} by {height} once its "
+            f"shorter side is {short}",
+            expected=f"at most {RESIZED_PIXELS:,} pixels then, so crop or remove it",
         )
     if (width, height) != image.size:
         image = image.resize((width, height), resample)

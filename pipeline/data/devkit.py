@@ -38,12 +38,13 @@ def read_devkit(folder: Path) -> list[str]:
         text = line.strip()
         if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text) in wnids):
             raise UserError(
-                f"{truth}: line {number}: found {line[:80]!r}; allowed: the number of a class in {META}, "
-                f"{min(wnids)} to {max(wnids)}"
+                f"{truth}: line {number}",
+                f"found {line[:80]!r}",
+                expected=f"the number of a class in {META}, {min(wnids)} to {max(wnids)}",
             )
         labels.append(wnids[int(text)])
     if not labels:
-        raise UserError(f"{truth}: found no lines; allowed: one an image")
+        raise UserError(truth, "found no lines", expected="one an image")
     return labels
 
 
@@ -56,9 +57,10 @@ def _read_meta(file: Path) -> dict[int, str]:
         found = {int(number): str(wnid) for number, wnid, children in rows if int(children) == 0}
     except Exception as error:  # the parser trips over damage in its own ways: TypeError, struct.error, KeyError ...
         raise UserError(
-            f"{file}: not the kit's list of classes ({reason(error)}); allowed: a MATLAB file with "
-            f"synsets of {', '.join(FIELDS)}"
+            file,
+            f"not the kit's list of classes ({reason(error)})",
+            expected=f"a MATLAB file with synsets of {', '.join(FIELDS)}",
         ) from None
     if not found:
-        raise UserError(f"{file}: found no classes; allowed: synsets without children")
+        raise UserError(file, "found no classes", expected="synsets without children")
     return found

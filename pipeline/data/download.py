@@ -40,5 +40,5 @@ def download(url: str, file: Path, check: Callable[[Path], None], alternative: s
     except (OSError, ValueError, HTTPException) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
-            f"{file}: there is no such file, and it could not be downloaded ({reason}); {alternative}"
+            file, f"there is no such file, and it could not be downloaded ({reason})", fix=alternative
         ) from None

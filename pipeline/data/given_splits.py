@@ -26,8 +26,10 @@ def split_folders(root: Path) -> dict[str, Path]:
     for name in ("train", "test"):
         if name not in folders:
             raise UserError(
-                f"{root}: found no folder {name!r}; split.test: folders needs train and test, and may have validation, "
-                "each with one folder of pictures per class"
+                root,
+                f"found no folder {name!r}",
+                fix="split.test: folders needs train and test, and may have validation, each with one folder "
+                "of pictures per class",
             )
     return folders
 
@@ -48,31 +50,36 @@ def read_split_table(root: Path, names: list[str]) -> list[str]:
     """
     file = root / TABLE
     if not file.exists():
-        raise UserError(f"{file}: there is no such file; split.test: table needs it, with the columns name and split")
+        raise UserError(
+            file, "there is no such file", fix="split.test: table needs it, with the columns name and split"
+        )
     try:
         rows = list(csv.reader(io.StringIO(read_file(file).decode("utf-8-sig"), newline=""), strict=True))
     except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file}: not a CSV file in UTF-8 ({error})") from None
+        raise UserError(file, f"not a CSV file in UTF-8 ({error})") from None
     if not rows or rows[0] != HEADER:
         found = ",".join(rows[0])[:100] if rows else ""
-        raise UserError(f"{file}: row 1: found {found!r}; allowed: {','.join(HEADER)}")
+        raise UserError(f"{file}: row 1", f"found {found!r}", expected=",".join(HEADER))
     known, splits = set(names), dict[str, str]()
     for number, row in enumerate(rows[1:], 2):
         if not row:
             continue  # a blank line
         if len(row) != len(HEADER):
-            raise UserError(f"{file}: row {number}: found {len(row)} values; allowed: {len(HEADER)}")
+            raise UserError(f"{file}: row {number}", f"found {len(row)} values", expected=len(HEADER))
         name, split = row
         if split not in SPLIT_NAMES:
-            raise UserError(f"{file}: row {number}: found the split {split[:100]!r}; allowed: {', '.join(SPLIT_NAMES)}")
+            raise UserError(
+                f"{file}: row {number}", f"found the split {split[:100]!r}", expected=", ".join(SPLIT_NAMES)
+            )
         if name not in known:
             raise UserError(
-                f"{file}: row {number}: found {name[:100]!r}, which is not a picture below {root}{nearest(name, known)}"
+                f"{file}: row {number}",
+                f"found {name[:100]!r}, which is not a picture below {root}{nearest(name, known)}",
             )
         if name in splits:
-            raise UserError(f"{file}: row {number}: found {name!r} a second time; allowed: one row per picture")
+            raise UserError(f"{file}: row {number}", f"found {name!r} a second time", expected="one row per picture")
         splits[name] = split
     for name in names:
         if name not in splits:
-            raise UserError(f"{file}: found no row for {name!r}; allowed: one row per picture")
+            raise UserError(file, f"found no row for {name!r}", expected="one row per picture")
     return [splits[name] for name in names]

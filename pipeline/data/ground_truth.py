@@ -29,8 +29,9 @@ def clip_box(box: Box, size: tuple[int, int], source: str) -> Box:
     clipped = Box(*edges.tolist())
     if not (clipped.left < clipped.right and clipped.top < clipped.bottom):  # so that not-a-number is refused too
         raise UserError(
-            f"{source}: found a box from ({box.left:g}, {box.top:g}) to ({box.right:g}, {box.bottom:g}); "
-            f"allowed: one on its image of {width} by {height} pixels"
+            source,
+            f"found a box from ({box.left:g}, {box.top:g}) to ({box.right:g}, {box.bottom:g})",
+            expected=f"one on its image of {width} by {height} pixels",
         )
     return clipped
 
@@ -71,7 +72,8 @@ def encode_mask(inside: npt.NDArray[np.bool_], size: tuple[int, int], source: st
     height, width = inside.shape
     if (width, height) != size:
         raise UserError(
-            f"{source}: found a mask of {width} by {height} pixels; allowed: {size[0]} by {size[1]}, as its image "
-            "(or `masks: false`, to do without)"
+            source,
+            f"found a mask of {width} by {height} pixels",
+            expected=f"{size[0]} by {size[1]}, as its image (or `masks: false`, to do without)",
         )
     return encode_png(np.where(inside, 255, 0).astype(np.uint8)) if inside.any() else None

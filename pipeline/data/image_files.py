@@ -20,14 +20,14 @@ def read_file(file: Path) -> bytes:
     """Return the bytes of a file that the publisher's copy has; that it cannot be read is a `UserError`."""
     try:
         if not stat.S_ISREG(file.stat().st_mode):  # reading a pipe would never end
-            raise UserError(f"{file}: found {'a folder' if file.is_dir() else 'no file'}; allowed: a file")
+            raise UserError(file, f"found {('a folder' if file.is_dir() else 'no file')}", expected="a file")
         return file.read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{file}: there is no such file; is the copy incomplete?") from None
+        raise UserError(file, "there is no such file", fix="is the copy incomplete?") from None
     except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror})") from None
+        raise UserError(file, f"cannot be read ({error.strerror})") from None
     except ValueError as error:  # a path with a zero byte
-        raise UserError(f"{str(file)!r}: cannot be read ({error})") from None
+        raise UserError(f"{str(file)!r}", f"cannot be read ({error})") from None
 
 
 def read_header(file: Path) -> tuple[tuple[int, int], int]:
@@ -45,10 +45,10 @@ def read_header(file: Path) -> tuple[tuple[int, int], int]:
             orientation = image.getexif().get(ExifTags.Base.Orientation, 1)
             return image.size, orientation if orientation in range(1, 9) else 1
     except FileNotFoundError:
-        raise UserError(f"{file}: there is no such file; is the copy incomplete?") from None
+        raise UserError(file, "there is no such file", fix="is the copy incomplete?") from None
     except Exception as error:  # see `pipeline.data.decode.open_image`
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{file}: not a readable image ({reason}); replace or remove the file") from None
+        raise UserError(file, f"not a readable image ({reason})", fix="replace or remove the file") from None
 
 
 class ImageFiles(Sequence[bytes]):

@@ -49,11 +49,12 @@ def read_class_index(file: Path) -> dict[str, str]:
     try:
         content = json.loads(read_file(file))
     except ValueError as error:  # of JSON and of UTF-8
-        raise UserError(f"{file}: not valid JSON ({error})") from None
+        raise UserError(file, f"not valid JSON ({error})") from None
     if not isinstance(content, dict) or len(content) < 2:
         raise UserError(
-            f"{file}: found {len(content) if isinstance(content, dict) else 'no'} classes; "
-            "allowed: a mapping of at least 2"
+            file,
+            f"found {(len(content) if isinstance(content, dict) else 'no')} classes",
+            expected="a mapping of at least 2",
         )
     classes: dict[str, str] = {}
     for number in range(len(content)):
@@ -62,10 +63,11 @@ def read_class_index(file: Path) -> dict[str, str]:
                 pass
             case found:
                 raise UserError(
-                    f'{file}: "{number}": found {json.dumps(found)}; allowed: a pair such as '
-                    f'["n01440764", "tench"], for each of 0 to {len(content) - 1}'
+                    f'{file}: "{number}"',
+                    f"found {json.dumps(found)}",
+                    expected=f'a pair such as ["n01440764", "tench"], for each of 0 to {len(content) - 1}',
                 )
         if wnid in classes:
-            raise UserError(f'{file}: "{number}": found {wnid} a second time; allowed: each class once')
+            raise UserError(f'{file}: "{number}"', f"found {wnid} a second time", expected="each class once")
         classes[wnid] = name
     return classes

@@ -20,6 +20,7 @@ def check_labels(splits: pd.DataFrame, classes: int, source: str, model: str) ->
     if len(beyond):
         first = beyond.iloc[0]
         raise UserError(
-            f"{source}: image {first['image']} ({first['name']}): found the label {first['label']}; "
-            f"allowed: 0 to {classes - 1}, the classes of {model}"
+            f"{source}: image {first['image']} ({first['name']})",
+            f"found the label {first['label']}",
+            expected=f"0 to {classes - 1}, the classes of {model}",
         )

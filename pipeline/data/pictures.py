@@ -76,7 +76,7 @@ def decode(
         found = read(IMAGES, table, chunk).set_index("image")["encoded"]
         absent = [image for image in chunk if image not in found.index]
         if absent:
-            raise UserError(f"{table}: there is no image {absent[0]}; {DAMAGED}")
+            raise UserError(table, f"there is no image {absent[0]}", fix=DAMAGED)
         return decode_images(found.loc[chunk], side, crop_fraction, str(table), interpolation)
 
     try:
@@ -92,8 +92,9 @@ def decode(
         place = getattr(file, "name", None)
         where = Path(place).parent if isinstance(place, str) else f"{tempfile.gettempdir()} (TMPDIR)"
         raise UserError(
-            f"{where}: {len(wanted)} decoded images ({gigabytes:.1f} GB) could not be kept there "
-            f"({error.strerror}); allowed: a disk with room"
+            where,
+            f"{len(wanted)} decoded images ({gigabytes:.1f} GB) could not be kept there ({error.strerror})",
+            expected="a disk with room",
         ) from None
     return Pictures(file, wanted, side, start)
 
@@ -121,13 +122,15 @@ def open_pictures(path: Path, images: Iterable[int], side: int, checksum: str) -
         raise missing(path) from None
     except Exception as error:  # NumPy reads the header as Python's own text: ValueError, TokenError, ...
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a readable array of pictures ({reason}); {DAMAGED}") from None
+        raise UserError(path, f"not a readable array of pictures ({reason})", fix=DAMAGED) from None
     expected = (len(wanted), side, side, 3)
     size = path.stat().st_size - file.tell()
     if shape != expected or fortran or kind != np.uint8 or size != int(np.prod(expected)):
         raise UserError(
-            f"{path}: found an array of {kind} of shape {shape} in {size} bytes; allowed: uint8 of shape "
-            f"{expected}; {DAMAGED}"
+            path,
+            f"found an array of {kind} of shape {shape} in {size} bytes",
+            expected=f"uint8 of shape {expected}",
+            fix=DAMAGED,
         )
     check_sha256(path, checksum)
     return Pictures(file, wanted, side, file.tell())

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 import numpy as np
 import pandas as pd
 
+from pipeline.core import params
 from pipeline.core.errors import UserError, nearest
 from pipeline.core.randomness import generator, stream_seed
 from pipeline.data.plan_settings import PlanSettings, check_transforms
@@ -87,8 +88,9 @@ def _draw_images(splits: pd.DataFrame, settings: PlanSettings, seed: int, datase
     count = settings.explained(dataset)
     if count > len(test):
         raise UserError(
-            f"params.yaml: {settings.key(dataset)}: found {count}; allowed: at most {len(test)}, the test "
-            f"images of {dataset}"
+            params.at(settings.key(dataset)),
+            f"found {count}",
+            expected=f"at most {len(test)}, the test images of {dataset}",
         )
     first = _first(settings, test["name"], dataset)
     drawn = test["name"].map(lambda name: stream_seed(seed, "plan", dataset, "turn", name))
@@ -103,15 +105,15 @@ def _draw_images(splits: pd.DataFrame, settings: PlanSettings, seed: int, datase
 
 def _first(settings: PlanSettings, names: pd.Series, dataset: str) -> dict[str, int]:
     """Return the turns of the images that are to be drawn first, by their names."""
-    where, known = f"params.yaml: plan.first.{dataset}", set(names)
+    where, known = params.at(f"plan.first.{dataset}"), set(names)
     first: dict[str, int] = {}
     for name in settings.first.get(dataset, ()):
         if name not in known:
             raise UserError(
-                f"{where}: found {name!r}{nearest(name, known)}; allowed: names of test images of {dataset}"
+                where, f"found {name!r}{nearest(name, known)}", expected=f"names of test images of {dataset}"
             )
         if name in first:
-            raise UserError(f"{where}: found {name!r} twice; allowed: once")
+            raise UserError(where, f"found {name!r} twice", expected="once")
         first[name] = len(first)
     return first
 
@@ -144,8 +146,9 @@ def _transformed(image: int, name: str, count: int, size: int, draw: np.random.G
         return [_row(image, "transform", name)]
     if count > len(ladder):
         raise UserError(
-            f"params.yaml: plan.magnitudes: found {count}; allowed: at most {len(ladder)}, the distinct magnitudes of "
-            f"{name} at {size} pixels"
+            params.at("plan.magnitudes"),
+            f"found {count}",
+            expected=f"at most {len(ladder)}, the distinct magnitudes of {name} at {size} pixels",
         )
     drawn = draw.permutation(ladder)[:count]
     return [_row(image, "transform", name, float(magnitude)) for magnitude in sorted(drawn)]

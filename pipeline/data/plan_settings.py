@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import Field
 
+from pipeline.core import params
 from pipeline.core.errors import UserError, unknown_name
 from pipeline.core.params import Count, Percents, Settings, Strings
 from pipeline.data.transforms import TRANSFORMS
@@ -45,14 +46,14 @@ class PlanSettings(Settings):
 
 def check_transforms(settings: PlanSettings) -> None:
     """Raise a `UserError` for an unknown or repeated transform, or a repeated checkpoint."""
-    where = "params.yaml: plan.transforms"
+    where = params.at("plan.transforms")
     for name in settings.transforms:
         if name not in TRANSFORMS:
             raise unknown_name(where, "transform", name, TRANSFORMS)
         if settings.transforms.count(name) > 1:
-            raise UserError(f"{where}: found {name!r} twice; allowed: once")
+            raise UserError(where, f"found {name!r} twice", expected="once")
     if len(set(settings.checkpoints)) < len(settings.checkpoints):
-        raise UserError("params.yaml: plan.checkpoints: found a percentage twice; allowed: each once")
+        raise UserError(params.at("plan.checkpoints"), "found a percentage twice", expected="each once")
 
 
 def check_images_of(settings: PlanSettings, datasets: Iterable[str]) -> None:
@@ -61,7 +62,7 @@ def check_images_of(settings: PlanSettings, datasets: Iterable[str]) -> None:
     for key, named in (("images_of", settings.images_of), ("first", settings.first)):
         for name in named:
             if name not in known:
-                raise unknown_name(f"params.yaml: plan.{key}", "dataset", name, known)
+                raise unknown_name(params.at(f"plan.{key}"), "dataset", name, known)
 
 
 def rows_per_image(settings: PlanSettings, image_size: int, *, trained: bool) -> int:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from pipeline.core import params
 from pipeline.core.errors import UserError
 from pipeline.core.randomness import generator
 from pipeline.data.dataset import Collection, SplitSettings
@@ -41,7 +42,7 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
     """
     labels = collection.labels
     if len(collection.class_names) < 2:
-        raise UserError(f"dataset {dataset}: found {len(collection.class_names)} class; at least 2 are needed")
+        raise UserError(f"dataset {dataset}", f"found {len(collection.class_names)} class", fix="at least 2 are needed")
     if collection.only_tests or settings is None:
         split = _all_test(collection, settings, dataset)
     elif isinstance(settings.test, str):
@@ -49,8 +50,9 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
     else:
         if settings.validation + settings.test >= 1:
             raise UserError(
-                f"params.yaml: datasets.{dataset}.split: validation + test = {settings.validation + settings.test:g}; "
-                "allowed: less than 1"
+                params.at(f"datasets.{dataset}.split"),
+                f"found {settings.validation + settings.test:g} for validation + test",
+                expected="less than 1",
             )
         split = np.full(len(labels), "train", dtype=object)
         parts = (("test", settings.test), ("validation", settings.validation))
@@ -77,19 +79,21 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
 def _all_test(collection: Collection, settings: SplitSettings | None, dataset: str) -> npt.NDArray[Any]:
     if settings is not None:
         raise UserError(
-            f"params.yaml: datasets.{dataset}.split: found fractions; all images of this dataset test "
-            "models that were trained elsewhere; allowed: no split"
+            params.at(f"datasets.{dataset}.split"),
+            "found fractions; all images of this dataset test models that were trained elsewhere",
+            expected="no split",
         )
     if not collection.only_tests:
-        raise UserError(f"params.yaml: datasets.{dataset}.split: missing; it has no default")
+        raise UserError(params.at(f"datasets.{dataset}.split"), "missing", fix="it has no default")
     return np.array(collection.splits, dtype=object)
 
 
 def _given(collection: Collection, settings: SplitSettings, seed: int, dataset: str) -> npt.NDArray[Any]:
     if collection.splits is None:
         raise UserError(
-            f"params.yaml: datasets.{dataset}.split.test: found {settings.test!r}; this dataset has no such "
-            "split; allowed: a fraction"
+            params.at(f"datasets.{dataset}.split.test"),
+            f"found {settings.test!r}; this dataset has no such split",
+            expected="a fraction",
         )
     split = np.array(collection.splits, dtype=object)
     if "validation" not in collection.splits:
@@ -101,8 +105,8 @@ def _given(collection: Collection, settings: SplitSettings, seed: int, dataset: 
         for part in SPLIT_NAMES:
             if part not in split[collection.labels == label]:
                 raise UserError(
-                    f"dataset {dataset}: the given {part} split has no image of class {name!r}; "
-                    "allowed: at least one of every class"
+                    f"dataset {dataset}: the given {part} split has no image of class {name!r}; allowed",
+                    "at least one of every class",
                 )
     return split
 
@@ -119,16 +123,18 @@ def _hold_out(
     least = LEAST_IMAGES_PER_CLASS if len(parts) > 1 else 2
     if len(members) < least:
         raise UserError(
-            f"dataset {dataset}: class {name!r} has {len(members)} image(s); at least {least} are needed "
-            f"to train and to hold some out ({', '.join(part for part, _ in parts)})"
+            f"dataset {dataset}: class {name!r}",
+            f"found {len(members)} image(s)",
+            expected=f"at least {least}, to train and to hold some out ({', '.join(part for part, _ in parts)})",
         )
     members = rng.permutation(members)
     held_out = [max(1, round(fraction * len(members))) for _, fraction in parts]
     if sum(held_out) >= len(members):
         counts = " and ".join(f"{count} {part}" for count, (part, _) in zip(held_out, parts, strict=True))
         raise UserError(
-            f"params.yaml: datasets.{dataset}.split: found {counts} images of {len(members)} in class {name!r}; "
-            "allowed: fractions that leave some to train on"
+            params.at(f"datasets.{dataset}.split"),
+            f"found {counts} images of {len(members)} in class {name!r}",
+            expected="fractions that leave some to train on",
         )
     start = 0
     for count, (part, _) in zip(held_out, parts, strict=True):

@@ -51,13 +51,13 @@ def unpack(file: Path, target: Path, shown: str) -> None:
                 else:  # Python before 3.11.4
                     tarred.extractall(target, [_plain(member, shown) for member in tarred])
     except DAMAGE as error:
-        raise UserError(f"{shown}: cannot be unpacked ({reason(error)})") from None
+        raise UserError(shown, f"cannot be unpacked ({reason(error)})") from None
 
 
 def _refuse_outside(name: str, shown: str) -> None:
     paths = PurePosixPath(name), PureWindowsPath(name)
     if any(path.is_absolute() or path.drive or ".." in path.parts for path in paths):
-        raise UserError(f"{shown}: found the member {name!r}; allowed: paths below the folder it is unpacked to")
+        raise UserError(shown, f"found the member {name!r}", expected="paths below the folder it is unpacked to")
 
 
 def _admit(shown: str) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo]:
@@ -67,8 +67,9 @@ def _admit(shown: str) -> Callable[[tarfile.TarInfo, str], tarfile.TarInfo]:
             return tarfile.data_filter(member, target)
         except tarfile.FilterError:
             raise UserError(
-                f"{shown}: found the member {member.name!r}; allowed: files, folders and links below the folder it is "
-                "unpacked to"
+                shown,
+                f"found the member {member.name!r}",
+                expected="files, folders and links below the folder it is unpacked to",
             ) from None
 
     return admit
@@ -79,7 +80,7 @@ def _plain(member: tarfile.TarInfo, shown: str) -> tarfile.TarInfo:
     _refuse_outside(member.name, shown)
     if not (member.isfile() or member.isdir()):
         raise UserError(
-            f"{shown}: found the member {member.name!r}; allowed: files and folders (links need Python 3.11.4 or newer)"
+            shown, f"found the member {member.name!r}", expected="files and folders (links need Python 3.11.4 or newer)"
         )
     member.mode = 0o755 if member.isdir() else 0o644
     member.uid, member.gid, member.uname, member.gname = os.getuid(), os.getgid(), "", ""

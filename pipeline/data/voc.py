@@ -34,13 +34,13 @@ def read_boxes(file: Path, size: tuple[int, int], first: int) -> list[Box]:
     try:
         annotation = ElementTree.fromstring(read_file(file))
     except (ElementTree.ParseError, LookupError, ValueError) as error:  # the latter two of an unknown encoding
-        raise UserError(f"{file}: not valid XML ({' '.join(str(error).split())})") from None
+        raise UserError(file, f"not valid XML ({' '.join(str(error).split())})") from None
     if annotation.tag != "annotation":
-        raise UserError(f"{file}: found <{annotation.tag}>; allowed: <annotation>")
+        raise UserError(file, f"found <{annotation.tag}>", expected="<annotation>")
     said = annotation.find("size")
     if said is not None and (found := tuple(_number(file, said, side) for side in ("width", "height"))) != size:
         raise UserError(
-            f"{file}: size: found {found[0]:g} by {found[1]:g} pixels; its picture has {size[0]} by {size[1]}"
+            f"{file}: size", f"found {found[0]:g} by {found[1]:g} pixels", fix=f"its picture has {size[0]} by {size[1]}"
         )
     objects = enumerate(annotation.findall("object"), 1)
     return [_read_box(file, size, first, number, element) for number, element in objects]
@@ -49,7 +49,7 @@ def read_boxes(file: Path, size: tuple[int, int], first: int) -> list[Box]:
 def _read_box(file: Path, size: tuple[int, int], first: int, number: int, element: ElementTree.Element) -> Box:
     box = element.find("bndbox")
     if box is None:
-        raise UserError(f"{file}: object {number}: found no <bndbox>; allowed: one an object")
+        raise UserError(f"{file}: object {number}", "found no <bndbox>", expected="one an object")
     left, top, right, bottom = (_number(file, box, edge) for edge in ("xmin", "ymin", "xmax", "ymax"))
     return clip_box(Box(left - first, top - first, right, bottom), size, f"{file}: object {number}")
 
@@ -59,4 +59,4 @@ def _number(file: Path, element: ElementTree.Element, name: str) -> float:
     try:
         return float(text or "")
     except ValueError:
-        raise UserError(f"{file}: {element.tag}: {name}: found {text!r}; allowed: a number of pixels") from None
+        raise UserError(f"{file}: {element.tag}: {name}", f"found {text!r}", expected="a number of pixels") from None

@@ -215,8 +215,10 @@ def summarize(
     of_row = scores["turn"].to_numpy()
     if of_row.max() >= images:
         raise UserError(
-            f"scores of {dataset}: found an image with turn {of_row.max()}; allowed: less than {images} "
-            "(plan.images); `dvc repro` makes them again"
+            f"scores of {dataset}",
+            f"found an image with turn {of_row.max()}",
+            expected=f"less than {images} (plan.images)",
+            fix="`dvc repro` makes them again",
         )
     weights = resample(images, settings, seed, dataset)
     perturbation = np.where(scores["kind"] == "transform", scores["transform"], scores["kind"]).astype(str)

@@ -58,14 +58,16 @@ def explained(rows: pd.DataFrame, index: pd.DataFrame, source: Path) -> pd.DataF
     chosen = rows[rows["turn"] <= turns.max()].reset_index(drop=True)
     if not np.array_equal(chosen["row"], index["row"]):
         raise UserError(
-            f"{source}: found {len(index)} rows that are not the cell's {len(chosen)} of the images "
-            f"first drawn; {DAMAGED}"
+            source,
+            f"found {len(index)} rows that are not the cell's {len(chosen)} of the images first drawn",
+            fix=DAMAGED,
         )
     other = (index["target"] != chosen["prediction"]) | (index["state"] != chosen["state"])
     if other.any():
         raise UserError(
-            f"{source}, row {index['row'][other.idxmax()]}: the map explains another class or state "
-            f"than was predicted; {DAMAGED}"
+            f"{source}, row {index['row'][other.idxmax()]}",
+            "the map explains another class or state than was predicted",
+            fix=DAMAGED,
         )
     return chosen
 

@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from pipeline.core import params
 from pipeline.core.errors import UserError, unknown_name
 from pipeline.core.no_compiler import without_compiler
 from pipeline.core.randomness import stream_seed
@@ -42,7 +43,7 @@ def resolved(settings: NetworkSettings) -> NetworkSettings:
     Raises:
         UserError: timm has no such architecture.
     """
-    check_architecture(settings.architecture, "params.yaml: models: architecture")
+    check_architecture(settings.architecture, params.at("models.*.architecture"))
     left = [name for name in PLAIN if getattr(settings, name) == AUTO]
     if not left:
         return settings
@@ -60,8 +61,9 @@ def own_classes(settings: NetworkSettings, where: str) -> int:
     known: Any = timm.get_pretrained_cfg(settings.architecture)
     if not getattr(known, "num_classes", 0):
         raise UserError(
-            f"{where}: timm does not say how many classes {settings.architecture} has of its own, so it "
-            "cannot be taken as it is; allowed: a recipe in training"
+            where,
+            f"timm does not say how many classes {settings.architecture} was trained on, so it cannot be used as it is",
+            expected="a recipe in training",
         )
     return int(known.num_classes)
 
@@ -124,8 +126,9 @@ def _network(settings: NetworkSettings, described: Network) -> nn.Module:
     except Exception as error:  # whatever the network and its libraries raise
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(
-            f"params.yaml: models: arguments: found {settings.arguments}; timm's {settings.architecture} "
-            f"does not take them ({reason})"
+            params.at("models.*.arguments"),
+            f"found {settings.arguments}",
+            fix=f"timm's {settings.architecture} does not take them ({reason})",
         ) from None
     if described.head:
         _with_head(network, described.head, described.classes)
@@ -148,7 +151,7 @@ def try_out(described: Network, name: str, *, frozen: bool, layers: int) -> None
             randomising it is not possible in this way.
     """
     settings = resolved(described.settings)
-    try:
+    with params.entry("models", name):
         try:
             # Without it the compiler is asked, for nothing, whether it has to keep away.
             with without_compiler(), torch.device("meta"):
@@ -161,8 +164,6 @@ def try_out(described: Network, name: str, *, frozen: bool, layers: int) -> None
         if frozen:
             classifier_path(network)
         randomised(network, layers, settings.architecture)
-    except UserError as error:
-        raise UserError(str(error).replace("params.yaml: models: ", f"params.yaml: models.{name}: ", 1)) from None
 
 
 def _try_out(settings: NetworkSettings, described: Network) -> nn.Module:
@@ -171,9 +172,9 @@ def _try_out(settings: NetworkSettings, described: Network) -> nn.Module:
     if not isinstance(found, torch.Tensor) or tuple(found.shape) != (1, described.classes):
         shape = tuple(found.shape) if isinstance(found, torch.Tensor) else type(found).__name__
         raise UserError(
-            f"params.yaml: models: arguments: found {settings.arguments}, with which timm's "
-            f"{settings.architecture} gives {shape} for one picture; allowed: a number per class, "
-            f"(1, {described.classes})"
+            params.at("models.*.arguments"),
+            f"found {settings.arguments}, with which timm's {settings.architecture} gives {shape} for one picture",
+            expected=f"a number per class, (1, {described.classes})",
         )
     cam_layer.find(network, settings.cam_layer, settings.cam_layout, described.image_size)
     return network

@@ -11,6 +11,7 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import nn
 
+from pipeline.core import params
 from pipeline.core.errors import UserError
 from pipeline.models.network import AUTO
 
@@ -40,10 +41,10 @@ def layer_at(network: nn.Module, path: str) -> nn.Module:
         except (AttributeError, IndexError, TypeError, KeyError, ValueError):
             parts = ", ".join(name for name, _ in layer.named_children()) if isinstance(layer, nn.Module) else "none"
             raise UserError(
-                f"params.yaml: models: cam_layer: found {path!r}; there is no {part!r} (here: {parts})"
+                params.at("models.*.cam_layer"), f"found {path!r}", fix=f"there is no {part!r} (here: {parts})"
             ) from None
     if not isinstance(layer, nn.Module):
-        raise UserError(f"params.yaml: models: cam_layer: found {path!r}, which is no layer")
+        raise UserError(params.at("models.*.cam_layer"), f"found {path!r}, which is no layer")
     return layer
 
 
@@ -68,8 +69,9 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
         layer_at(network, path)
     elif not info or info["module"] not in dict(network.named_modules()):
         raise UserError(
-            "params.yaml: models: cam_layer: found 'auto'; timm does not say where the last features of "
-            "this architecture are; allowed here: a path"
+            params.at("models.*.cam_layer"),
+            "found 'auto'",
+            fix="timm does not say where the last features of this architecture are; allowed here: a path",
         )
     chosen = info["module"] if path == AUTO else path
     shape = _output_shape(network, chosen, image_size)
@@ -82,13 +84,15 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
             found = _layout(shape, info.get("num_chs")) if layout == AUTO else layout
     if found is None:
         raise UserError(
-            f"params.yaml: models: cam_layout: found 'auto'; timm does not say how the output of {chosen} "
-            f"is laid out ({shape}); allowed here: a layer with another output, or its layout"
+            params.at("models.*.cam_layout"),
+            "found 'auto'",
+            fix=f"timm does not say how the output of {chosen} is laid out ({shape}); allowed here: a layer "
+            "with another output, or its layout",
         )
     if not _possible(found, shape):
         raise UserError(
-            f"params.yaml: models: cam_layout: found {found!r} for layer {chosen}, whose output has shape "
-            f"{shape} for a square picture"
+            params.at("models.*.cam_layout"),
+            f"found {found!r} for layer {chosen}, whose output has shape {shape} for a square picture",
         )
     side = _side(shape, info.get("reduction"), image_size) if found == "tokens" else None
     return CamLayer(chosen, found, side)  # type: ignore[arg-type]
@@ -97,8 +101,9 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
 def runs(path: str, times: int) -> UserError:
     """Return the error for a layer that does not run once in a forward pass."""
     return UserError(
-        f"params.yaml: models: cam_layer: layer {path} runs {times} times in a forward pass; allowed: one that runs "
-        "once"
+        params.at("models.*.cam_layer"),
+        f"found {path!r}, which runs {times} times in a forward pass",
+        expected="a layer that runs once",
     )
 
 
@@ -132,9 +137,10 @@ def run(network: nn.Module, image_size: int) -> Any:
             return network(torch.zeros(1, 3, image_size, image_size))
     except Exception as error:  # whatever the network and its libraries raise
         raise UserError(
-            f"params.yaml: models: the network does not run on a picture of {image_size} pixels a side "
-            f"({type(error).__name__}: {' '.join(str(error).split())[:200]}); allowed: other arguments, "
-            "another architecture, or another image_size of the dataset"
+            params.at("models.*"),
+            f"the network does not run on a picture of {image_size} pixels a side "
+            f"({type(error).__name__}: {' '.join(str(error).split())[:200]})",
+            expected="other arguments, another architecture, or another image_size of the dataset",
         ) from None
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline.core import params
 from pipeline.core.errors import UserError
 from pipeline.data.decode import Pixels
 from pipeline.models import cam_layer
@@ -87,8 +88,8 @@ class Classifier(nn.Module):
         if self.cam.layout == "channels_first" and activations.ndim == 4:
             return activations
         raise UserError(
-            f"params.yaml: models: cam_layout: found {self.cam.layout!r} for layer {self.cam.path}, whose output has "
-            f"shape {tuple(activations.shape)}"
+            params.at("models.*.cam_layout"),
+            f"found {self.cam.layout!r} for layer {self.cam.path}, whose output has shape {tuple(activations.shape)}",
         )
 
     def classifier(self) -> nn.Module:
@@ -134,14 +135,16 @@ def classifier_path(network: nn.Module) -> str:
     paths = classifier_paths(network)
     if len(paths) != 1:
         raise UserError(
-            f"params.yaml: training: head, backbone: timm knows {len(paths)} classifiers of this "
-            "architecture, not one, so it can only be trained as a whole and without hidden layers; "
-            "allowed: head: [] and backbone: trained"
+            params.at("training"),
+            f"timm knows {len(paths)} classifiers of this architecture, not one, so it can only be trained as a whole "
+            "and without hidden layers",
+            expected="head: [] and backbone: trained",
         )
     layer = cam_layer.layer_at(network, paths[0])
     if not isinstance(layer, nn.Linear | nn.Sequential):
         raise UserError(
-            "params.yaml: training: head, backbone: this architecture's classifier is no linear layer but "
-            f"{type(layer).__name__}; allowed: head: [] and backbone: trained"
+            params.at("training"),
+            f"this architecture's classifier is not a linear layer but {type(layer).__name__}",
+            expected="head: [] and backbone: trained",
         )
     return paths[0]

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from pipeline.core import params
 from pipeline.core.computed_by import ComputedBy
 from pipeline.core.device import device
 from pipeline.core.files import write_json
@@ -64,7 +65,7 @@ def obtain_states(
         curve = _train(folder, classifier, recipe, parts, set(kept.values()), seed)
         computer = ComputedBy.here(device(), recipe.batch_size, recipe.precision)
     else:
-        origin = _take(folder, classifier, own, f"params.yaml: models.{model}.checkpoints.{dataset}")
+        origin = _take(folder, classifier, own, params.at(f"models.{model}.checkpoints.{dataset}"))
         kept = {percent: state for percent, state in kept.items() if state in own}
         curve = pd.DataFrame(columns=CURVE)
     checkpoints = {str(percent): state for percent, state in kept.items()}

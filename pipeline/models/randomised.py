@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from pipeline.core import params
 from pipeline.core.errors import UserError
 
 
@@ -29,8 +30,10 @@ def stages(network: nn.Module, architecture: str) -> list[list[str]]:
     ends = {one["module"] for one in info if isinstance(one, dict) and "module" in one}
     if not ends or not ends <= {name for name, _ in network.named_modules()}:
         raise UserError(
-            f"params.yaml: plan.layers: timm does not say what the stages of {architecture} are, so they "
-            "cannot be randomised one by one; allowed with training: none: 0"
+            params.at("plan.layers"),
+            "timm does not say what the stages of {architecture} are, so they cannot be randomised one "
+            "by one",
+            expected="0 for a model that is not trained",
         )
     number, inside = 0, ""
     stage_of: dict[str, int] = {}
@@ -61,7 +64,8 @@ def randomised(network: nn.Module, count: int, architecture: str) -> list[set[st
     most = max(0, len(of_stage) - 1)
     if count > most:
         raise UserError(
-            f"params.yaml: plan.layers: found {count}; allowed: at most {most}, the stages of "
-            f"{architecture} but the first"
+            params.at("plan.layers"),
+            f"found {count}",
+            expected=f"at most {most}, the stages of {architecture} but the first",
         )
     return [{name for stage in of_stage[-depth:] for name in stage} for depth in range(1, count + 1)]

@@ -71,7 +71,7 @@ class Ready:
         """
         if given.isdecimal():
             if int(given) >= self.network.classes:
-                raise UserError(f"class: found {given}; allowed: 0 to {self.network.classes - 1}, or a name")
+                raise UserError("class", f"found {given}", expected=f"0 to {self.network.classes - 1}, or a name")
             return int(given)
         wanted = given.casefold()
         exact = [label for label, name in self.class_names.items() if name.casefold() == wanted]
@@ -79,8 +79,9 @@ class Ready:
         if len(found) != 1:
             named = ", ".join(f"{label} {self.class_names[label]}" for label in found[:8]) or "none"
             raise UserError(
-                f"class: found {given!r}, which is in the names of {len(found)} classes ({named}); "
-                f"allowed: a number from 0 to {self.network.classes - 1}, or the name of one"
+                "class",
+                f"found {given!r}, which is in the names of {len(found)} classes ({named})",
+                expected=f"a number from 0 to {self.network.classes - 1}, or the name of one",
             )
         return found[0]
 
@@ -135,7 +136,7 @@ def _of_cell(cell: str, dataset: str, size: int | None) -> Ready:
 def _as_it_is(name: str, size: int) -> Ready:
     settings = params.read(f"models.{name}", ModelSettings)
     described = resolved(settings.network())
-    classes = own_classes(described, f"params.yaml: models.{name}")
+    classes = own_classes(described, params.at(f"models.{name}"))
     network = Network(settings=described, classes=classes, image_size=size, head=())
     model = build(network, 0)
     load_whole(model, settings, network, name)

@@ -175,14 +175,16 @@ def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettin
         for key in ("recipes", "checkpoints"):
             if dataset in getattr(model, key):
                 raise UserError(
-                    f"{params.PARAMS}: models.{name}.{key}.{dataset}: found an entry; allowed: no entry, "
-                    f"because training.{dataset} is none"
+                    params.at(f"models.{name}.{key}.{dataset}"),
+                    "found an entry",
+                    expected=f"no entry, because training.{dataset} is none",
                 )
         return None
     if "head" in own:
         raise UserError(
-            f"{params.PARAMS}: {where}.head: found {own['head']!r}; allowed: in training.{dataset} alone, "
-            "for all models"
+            params.at(f"{where}.head"),
+            f"found {own['head']!r}",
+            expected=f"in training.{dataset} alone, for all models",
         )
     return params.check(where, TrainingSettings, written.model_dump() | own) if own else written
 

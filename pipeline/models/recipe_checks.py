@@ -17,8 +17,9 @@ def check_checkpoints(percents: tuple[int, ...], epochs: int, key: str) -> None:
     step = math.lcm(*(100 // math.gcd(100, percent) for percent in percents))
     if epochs % step:
         raise UserError(
-            f"{params.PARAMS}: {key}: found {epochs}; allowed: multiples of {step}, so that each of "
-            f"plan.checkpoints {list(percents)} is the end of an epoch"
+            params.at(key),
+            f"found {epochs}",
+            expected=f"multiples of {step}, so that each of plan.checkpoints {list(percents)} is the end of an epoch",
         )
 
 
@@ -32,7 +33,7 @@ def check_own(states: dict[str, FileWeights], percents: tuple[int, ...], epochs:
         where: their key in params.yaml.
     """
     if TRAINED not in states:
-        raise UserError(f"{where}: found no {TRAINED!r}; it is needed, others need not be there")
+        raise UserError(where, f"found no {TRAINED!r}", fix="it is needed, others need not be there")
     known = [TRAINED, *map(state_name, checkpoint_epochs(percents, epochs).values())]
     for state, weights in states.items():
         if state not in known:
@@ -41,6 +42,7 @@ def check_own(states: dict[str, FileWeights], percents: tuple[int, ...], epochs:
             file = Path(weights.file)
             now = f" (now {sha256(file)})" if file.is_file() else ""
             raise UserError(
-                f"{where}.{state}.sha256: found null; allowed: the checksum, by which a change of the file "
-                f"is noticed{now}"
+                f"{where}.{state}.sha256",
+                "found null",
+                expected=f"the checksum, by which a change of the file is noticed{now}",
             )

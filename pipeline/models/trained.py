@@ -49,7 +49,7 @@ def save_state(model: Classifier, path: Path, names: Collection[str] | None = No
         try:
             save_file(chosen, draft)
         except SafetensorError as error:  # which is what a full disk raises there
-            raise UserError(f"{path}: could not be written ({error})") from None
+            raise UserError(path, f"could not be written ({error})") from None
 
 
 def load_state(model: Classifier, path: Path, checksums: Mapping[str, str] | None = None) -> None:
@@ -74,12 +74,10 @@ def load_state(model: Classifier, path: Path, checksums: Mapping[str, str] | Non
     for name in [*own, *state]:
         if name not in state or name not in own:
             where = "model" if name in own else "checkpoint"
-            raise UserError(f"{path}: the checkpoint does not fit the model: {name} is only in the {where}")
+            raise UserError(path, f"the checkpoint does not fit the model: {name} is only in the {where}")
         if own[name].shape != state[name].shape:
             found, allowed = tuple(state[name].shape), tuple(own[name].shape)
-            raise UserError(
-                f"{path}: the checkpoint does not fit the model: {name} has shape {found}; allowed: {allowed}"
-            )
+            raise UserError(path, f"the checkpoint does not fit the model: {name} has shape {found}", expected=allowed)
     model.network.load_state_dict(state)
     model.cache.clear()
 
@@ -88,7 +86,7 @@ def read_state(path: Path, checksums: Mapping[str, str] | None = None) -> dict[s
     """Return what a safetensors file holds; a missing, unreadable or other one (see `load_state`) is a `UserError`."""
     if checksums is not None:
         if path.stem not in checksums:
-            raise UserError(f"{path.parent / STATES}: sha256: found no state {path.stem!r}; {DAMAGED}")
+            raise UserError(f"{path.parent / STATES}: sha256", f"found no state {path.stem!r}", fix=DAMAGED)
         check_sha256(path, checksums[path.stem])
     try:
         state: dict[str, torch.Tensor] = load_file(path)
@@ -96,7 +94,7 @@ def read_state(path: Path, checksums: Mapping[str, str] | None = None) -> dict[s
         raise missing(path) from None
     except (SafetensorError, OSError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: not a readable safetensors file ({reason}); {DAMAGED}") from None
+        raise UserError(path, f"not a readable safetensors file ({reason})", fix=DAMAGED) from None
     return state
 
 

@@ -73,8 +73,9 @@ def _within_memory(learner: Learner, inputs: Pixels | torch.Tensor, labels: Labe
             raise
     # A smaller batch would be another training, so it is the user's to choose.
     raise UserError(
-        f"training: memory ran out on {learner.model.mean.device} for a batch of {len(labels)} images; "
-        "allowed: a smaller batch_size, precision bfloat16, or a larger device"
+        f"training on {learner.model.mean.device}",
+        f"memory ran out for a batch of {len(labels)} images",
+        expected="a smaller batch_size, precision bfloat16, or a larger device",
     )
 
 
@@ -122,8 +123,9 @@ def train(
             validation_loss, accuracy = learner.validate()
             if not (math.isfinite(loss) and math.isfinite(validation_loss)):
                 raise UserError(
-                    f"training: found a loss of {loss:g} ({validation_loss:g} on the validation split) after epoch "
-                    f"{epoch}; allowed: finite ones (a lower learning_rate, a clip_value)"
+                    "training",
+                    f"found a loss of {loss:g} ({validation_loss:g} on the validation split) after epoch {epoch}",
+                    expected="finite ones (a lower learning_rate, a clip_value)",
                 )
             schedule.step(validation_loss)
             lines.append((epoch, loss, validation_loss, accuracy, rate))

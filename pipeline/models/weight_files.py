@@ -49,8 +49,9 @@ def read(path: Path, shown: str = "") -> Any:
         held = foreign_global(path) or (named[1] if named else None)
         if held is not None:
             raise UserError(
-                f"{called}: found an object of type {held}, which is not read because it might run code; "
-                "allowed: a file of tensors (torch.save(model.state_dict(), ...) or safetensors)"
+                called,
+                f"found an object of type {held}, which is not read because it might run code",
+                expected="a file of tensors (torch.save(model.state_dict(), ...) or safetensors)",
             ) from None
         raise _unreadable(called, "no safetensors, and nothing that torch.save writes of tensors alone") from None
     except EOFError:
@@ -63,7 +64,9 @@ def read(path: Path, shown: str = "") -> Any:
 
 
 def _unreadable(called: str, reason: str) -> UserError:
-    return UserError(f"{called}: not a readable file of weights ({reason}); it may be cut short: replace or remove it")
+    return UserError(
+        called, f"not a readable file of weights ({reason})", fix="it may be cut short: replace or remove it"
+    )
 
 
 def check_regular(path: Path, called: str) -> None:
@@ -71,10 +74,10 @@ def check_regular(path: Path, called: str) -> None:
     try:
         mode = path.stat().st_mode
     except OSError as error:
-        raise UserError(f"{called}: {error.strerror}; allowed: a file") from None
+        raise UserError(called, error.strerror, expected="a file") from None
     if not stat.S_ISREG(mode):
         kinds = {stat.S_IFDIR: "a folder", stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket"}
-        raise UserError(f"{called}: found {kinds.get(stat.S_IFMT(mode), 'a device')}; allowed: a file")
+        raise UserError(called, f"found {kinds.get(stat.S_IFMT(mode), 'a device')}", expected="a file")
 
 
 def foreign_global(path: Path) -> str | None:
@@ -134,21 +137,23 @@ def tensors_inside(content: Any, keys: Iterable[str], path: str) -> Mapping[str,
         if not isinstance(content, Mapping) or key not in content:
             found = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
             found = " ".join(found.split())[:200]
-            raise UserError(f"{path}: there is no {key!r} inside (found: {found}); params.yaml: weights.inside says so")
+            raise UserError(
+                path, f"there is no {key!r} inside (found: {found})", fix="params.yaml: weights.inside says so"
+            )
         content = content[key]
     allowed = "allowed: names and tensors; params.yaml: weights.inside says where in the file they are"
     if not isinstance(content, Mapping):
-        raise UserError(f"{path}: found a {type(content).__name__}; {allowed}")
+        raise UserError(path, f"found a {type(content).__name__}", fix=allowed)
     for name, tensor in content.items():
         if not isinstance(name, str) or not name.isprintable():
             kind = type(name).__name__
-            raise UserError(f"{path}: found the name {str(name)[:80]!r} of type {kind}; allowed: printable text")
+            raise UserError(path, f"found the name {str(name)[:80]!r} of type {kind}", expected="printable text")
         if not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
-            raise UserError(f"{path}: found {name[:80]!r}, which is a {kind} and not a tensor; {allowed}")
+            raise UserError(path, f"found {name[:80]!r}, which is a {kind} and not a tensor", fix=allowed)
         special = _special(tensor)
         if special is not None:
-            raise UserError(f"{path}: found {name[:80]!r}, which is {special}; allowed: a dense tensor of numbers")
+            raise UserError(path, f"found {name[:80]!r}, which is {special}", expected="a dense tensor of numbers")
     return content
 
 

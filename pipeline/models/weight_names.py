@@ -105,6 +105,6 @@ def rename(state: Mapping[str, torch.Tensor], settings: FileWeights, source: str
         for pattern, replacement in NAMES[settings.names]:
             new = re.sub(pattern, replacement, new)
         if new in renamed:
-            raise UserError(f"{source}: two weights become {new!r}, one of them {name!r}; allowed: one")
+            raise UserError(source, f"two weights become {new!r}, one of them {name!r}", expected="one")
         renamed[new] = state[name]
     return renamed

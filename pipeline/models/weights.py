@@ -13,6 +13,7 @@ from pathlib import Path
 
 import torch
 
+from pipeline.core import params
 from pipeline.core.errors import UserError
 from pipeline.core.files import sha256
 from pipeline.core.no_compiler import without_compiler
@@ -44,7 +45,7 @@ def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int,
     Raises:
         UserError: the weights cannot be had, are not those that were asked for, or do not fit; one line.
     """
-    where = f"params.yaml: models.{name}.weights"
+    where = params.at(f"models.{name}.weights")
     own, classifier = model.network.state_dict(), model.classifier_weights()
     backbone = {key: tensor for key, tensor in own.items() if key not in classifier}
     if settings.weights is None:
@@ -61,9 +62,9 @@ def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int,
 
 def load_whole(model: Classifier, settings: ModelSettings, network: Network, name: str) -> str:
     """Give a model all the weights that its entry names, its classifier included; see `load_pretrained`."""
-    where = f"params.yaml: models.{name}.weights"
+    where = params.at(f"models.{name}.weights")
     if settings.weights is None:
-        raise UserError(f"{where}: found null; allowed: timm or a file, for a model that is not trained")
+        raise UserError(where, "found null", expected="timm or a file, for a model that is not trained")
     own = model.network.state_dict()
     if isinstance(settings.weights, FileWeights):
         state, origin = from_file(settings.weights, own, where)
@@ -91,14 +92,15 @@ def from_timm(settings: ModelSettings, image_size: int, where: str, classes: int
     """
     name = settings.architecture
     if not timm.is_model_pretrained(name):
-        raise UserError(f"{where}: found 'timm', which has no weights for {name}; allowed: null or a file")
+        raise UserError(where, f"found 'timm', which has no weights for {name}", expected="null or a file")
     try:
         network = timm.create_model(name, pretrained=True, num_classes=classes, **arguments(settings, image_size))
     except Exception as error:  # whatever the network and its libraries raise
         reason = " ".join(str(error).split())[:200]
         raise UserError(
-            f"{where}: timm's {name} could not be brought ({type(error).__name__}: {reason}); allowed: a network, a "
-            "cache filled elsewhere (HF_HOME), or a file (docs/paper.md)"
+            where,
+            f"timm's weights {name} could not be downloaded ({type(error).__name__}: {reason})",
+            expected="a network, a cache filled elsewhere (HF_HOME), or a file (docs/paper.md)",
         ) from None
     return dict(network.state_dict())
 
@@ -125,10 +127,10 @@ def from_file(
         try:
             path = installed_files(settings.package, settings.file)[0]
         except UserError as error:
-            raise UserError(f"{where}.package: {error}") from None
+            raise error.at(f"{where}.package: {error.where}") from None
     elif not _exists(path, f"{where}.file"):
         if settings.url is None:
-            raise UserError(f"{where}.file: there is no file {path}; place it there, or write its url")
+            raise UserError(f"{where}.file", f"there is no file {path}", fix="place it there, or write its url")
         check = partial(_usable, settings=settings, where=where, shown=settings.url)
         download(settings.url, path, check, f"place it there by hand ({where})")
     check_regular(path, f"{where}.file: {shown}")
@@ -145,7 +147,7 @@ def _exists(path: Path, where: str) -> bool:
     except (FileNotFoundError, NotADirectoryError):
         return False
     except OSError as error:
-        raise UserError(f"{where}: found {str(path)[:80]!r}: {error.strerror}; allowed: the path of a file") from None
+        raise UserError(where, f"found {str(path)[:80]!r}: {error.strerror}", expected="the path of a file") from None
     return True
 
 
@@ -159,8 +161,10 @@ def check_sum(path: Path, allowed: str | None, where: str, shown: str = "") -> s
     found = sha256(path)
     if allowed is not None and not found.startswith(allowed):
         raise UserError(
-            f"{shown or path}: found SHA-256 {found} ({path.stat().st_size} bytes); allowed: {allowed} "
-            f"({where}); the file is cut short or another one: replace or remove it"
+            shown or path,
+            f"found SHA-256 {found} ({path.stat().st_size} bytes)",
+            expected=f"{allowed} ({where})",
+            fix="the file is cut short or another one: replace or remove it",
         )
     return found
 
@@ -170,23 +174,23 @@ def _fitting(state: State, expected: Mapping[str, torch.Tensor], fresh: Iterable
     extra = [name for name in state if name not in expected]
     if extra:
         raise UserError(
-            f"{source}: {_listed(extra)} not belong to the model; params.yaml: weights.drop may leave them out"
+            source, f"{_listed(extra)} not belong to the model", fix="weights.drop in params.yaml may leave them out"
         )
     missing = [name for name in expected if name not in state]
     missing = [name for name in missing if not any(fnmatchcase(name, pattern) for pattern in fresh)]
     if missing:
         raise UserError(
-            f"{source}: {_listed(missing)} not come with the file; params.yaml: weights.fresh may allow that"
+            source, f"{_listed(missing)} not come with the file", fix="weights.fresh in params.yaml may allow that"
         )
     for name, tensor in state.items():
         own = expected[name]
         if tensor.shape != own.shape:
-            raise UserError(f"{source}: {name} has shape {tuple(tensor.shape)}; allowed: {tuple(own.shape)}")
+            raise UserError(source, f"{name} has shape {tuple(tensor.shape)}", expected=tuple(own.shape))
         if tensor.is_floating_point() != own.is_floating_point() or tensor.is_complex() or tensor.dtype == torch.bool:
             allowed = "floating-point numbers" if own.is_floating_point() else "whole numbers"
-            raise UserError(f"{source}: {name} has type {_type(tensor)}; allowed: {allowed}")
+            raise UserError(source, f"{name} has type {_type(tensor)}", expected=allowed)
         if not tensor.isfinite().all() and own.isfinite().all():
-            raise UserError(f"{source}: {name} has NaN or infinity; allowed: finite numbers")
+            raise UserError(source, f"{name} has NaN or infinity", expected="finite numbers")
     return {name: tensor.to(expected[name].dtype) for name, tensor in state.items()}
 
 

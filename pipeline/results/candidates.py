@@ -63,15 +63,16 @@ def read_candidate(written: str) -> Candidate:
     found = WRITTEN.fullmatch(written)
     if found is None:
         raise UserError(
-            f"methods: found {written!r}; allowed: method, method@layer, method:key=value,key=value, or "
-            "method@layer:key=value"
+            "methods",
+            f"found {written!r}",
+            expected="method, method@layer, method:key=value,key=value, or method@layer:key=value",
         )
     name, layer, changes = found["method"], found["layer"], found["settings"]
     if name not in METHODS:
         raise unknown_name("methods", "method", name, METHODS)
     method, own = METHODS[name], _settings(name)
     if layer is not None and not method.at_layer:
-        raise UserError(f"methods: found {written!r}; allowed: {name} without a layer, since it reads none")
+        raise UserError("methods", f"found {written!r}", expected=f"{name} without a layer, since it reads none")
     given = own | dict(_change(one, written) for one in changes.split(",")) if changes else own
     return Candidate(written, method, params.check(f"saliency.{name}", method.settings, given), layer)
 
@@ -85,7 +86,7 @@ def _settings(name: str) -> dict[str, Any]:
 def _change(one: str, written: str) -> tuple[str, Any]:
     key, equals, value = one.partition("=")
     if not equals or not value:
-        raise UserError(f"methods: found {written!r}; allowed: settings as key=value, with commas between them")
+        raise UserError("methods", f"found {written!r}", expected="settings as key=value, with commas between them")
     return key.strip(), parse_yaml(value, f"methods: {key.strip()}")
 
 

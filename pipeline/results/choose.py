@@ -120,7 +120,7 @@ def _explained(ready: Ready, one: Candidate, images: torch.Tensor, target: int, 
     try:
         maps = one.method.explain(model, images, torch.tensor([target]).to(images.device), one.settings, [seed])
     except UserError as error:
-        raise UserError(f"{one.name}: {error}") from None
+        raise error.at(f"{one.name}: {error.where}") from None
     saliency = enlarge(maps[0].detach().cpu().numpy(), images.shape[-1], one.method.values)
     return saliency, time.perf_counter() - start
 

@@ -78,8 +78,10 @@ class Resamples:
         images = self.weights.shape[1]
         if len(turns) and turns.max() >= images:
             raise UserError(
-                f"{what} of {self.dataset}: found an image with turn {turns.max()}; allowed: less than "
-                f"{images} (plan.images); `dvc repro` makes it again"
+                f"{what} of {self.dataset}",
+                f"found an image with turn {turns.max()}",
+                expected=f"less than {images} (plan.images)",
+                fix="`dvc repro` makes it again",
             )
 
     def interval(self, replicates: Floats, images: int) -> dict[str, float | None]:

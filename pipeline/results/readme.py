@@ -100,8 +100,9 @@ def with_table(text: str, new: str, source: str) -> str:
     lines = text.splitlines()
     if lines.count(BEGIN) != 1 or lines.count(END) != 1 or lines.index(BEGIN) > lines.index(END):
         raise UserError(
-            f"{source}: found {lines.count(BEGIN)} lines {BEGIN} and {lines.count(END)} lines {END}; "
-            "allowed: one of each, in this order"
+            source,
+            f"found {lines.count(BEGIN)} lines {BEGIN} and {lines.count(END)} lines {END}",
+            expected="one of each, in this order",
         )
     before, after = lines[: lines.index(BEGIN) + 1], lines[lines.index(END) :]
     return "\n".join([*before, "", new, "", *after]) + "\n"

@@ -71,7 +71,7 @@ def explain_rows(
         except Exception as error:
             if isinstance(error, UserError) or out_of_memory(error):
                 raise
-            raise UserError(f"{where}: the method raised {_raised(error)}; COSE_TRACEBACK=1 shows more") from error
+            raise UserError(where, f"the method raised {_raised(error)}", fix="COSE_TRACEBACK=1 shows more") from error
         _check(maps, numbers[positions], images.shape[-1], values, name)
         return maps
 
@@ -96,14 +96,16 @@ def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, value
     """Raise a `UserError` for maps that are not what the method says they are."""
     if not isinstance(given, torch.Tensor) or not given.is_floating_point():
         found = f"a tensor of {given.dtype}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"
-        raise UserError(f"{name}, row {numbers[0]}: the method returned {found}; allowed: a torch.Tensor of float32")
+        raise UserError(
+            f"{name}, row {numbers[0]}", f"the method returned {found}", expected="a torch.Tensor of float32"
+        )
     maps: npt.NDArray[Any] = given.detach().cpu().numpy()
     if maps.ndim != 3 or len(maps) != len(numbers) or max(maps.shape[1:]) > side:
         allowed = f"({len(numbers)}, height, width), with at most {side} pixels a side"
-        raise UserError(f"{name}, row {numbers[0]}: found maps of shape {maps.shape}; allowed: {allowed}")
+        raise UserError(f"{name}, row {numbers[0]}", f"found maps of shape {maps.shape}", expected=allowed)
     finite = np.isfinite(maps).all(axis=(1, 2))
     if not finite.all():
-        raise UserError(f"{name}, row {numbers[finite.argmin()]}: the method gave a map with NaN or infinity")
+        raise UserError(f"{name}, row {numbers[finite.argmin()]}", "the method gave a map with NaN or infinity")
     if values == "ternary":
         wrong, allowed = ~np.isin(maps, (-1, 0, 1)), "-1, 0 and 1"
     else:
@@ -113,5 +115,5 @@ def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, value
         at = wrong.any(axis=(1, 2)).argmax()
         found = maps[at][wrong[at]][0]
         raise UserError(
-            f"{name}, row {numbers[at]}: the method gave a map with {found:g}; allowed: {allowed} ({values})"
+            f"{name}, row {numbers[at]}", f"the method gave a map with {found:g}", expected=f"{allowed} ({values})"
         )

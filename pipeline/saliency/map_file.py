@@ -137,9 +137,10 @@ class MapsWriter:
                 return  # a file system that cannot claim place finds out when it is written to
             free = shutil.disk_usage(Path(self._file.name).parent).free
             raise UserError(
-                f"{self._file.name}: {len(self._missing)} maps take {size / 1e9:.3g} GB, and "
-                f"{free / 1e9:.3g} GB are free ({error.strerror}); allowed: a disk with "
-                "room"
+                self._file.name,
+                f"{len(self._missing)} maps take {size / 1e9:.3g} GB, and {free / 1e9:.3g} GB are free "
+                f"({error.strerror})",
+                expected="a disk with room",
             ) from None
 
     def __enter__(self) -> MapsWriter:
@@ -178,31 +179,35 @@ class Maps(Sequence[npt.NDArray[Any]]):
             raise missing(path) from None
         except Exception as error:  # NumPy reads the header as Python's own text: ValueError, TokenError, ...
             reason = " ".join(str(error).split())
-            raise UserError(f"{path}: not a readable array of maps ({reason}); {DAMAGED}") from None
+            raise UserError(path, f"not a readable array of maps ({reason})", fix=DAMAGED) from None
         if len(shape) != 3 or shape[0] != len(index) or fortran or not all(0 < length <= side for length in shape[1:]):
             raise UserError(
-                f"{path}: found an array of shape {shape}; allowed: ({len(index)}, height, width), with at "
-                f"most {side} pixels a side; {DAMAGED}"
+                path,
+                f"found an array of shape {shape}",
+                expected=f"({len(index)}, height, width), with at most {side} pixels a side",
+                fix=DAMAGED,
             )
         if self.dtype.name not in STORED_AS[values] or self.dtype != self.dtype.newbyteorder("<"):
             raise UserError(
-                f"{path}: found maps of type {self.dtype.str}; allowed for {values} values: "
-                f"{', '.join(STORED_AS[values])}, little endian; {DAMAGED}"
+                path,
+                f"found maps of type {self.dtype.str}",
+                fix=f"allowed for {values} values: {', '.join(STORED_AS[values])}, little endian; {DAMAGED}",
             )
         self.shape: tuple[int, int, int] = shape
         self._start = self._file.tell()
         self._bytes = shape[1] * shape[2] * self.dtype.itemsize
         found, expected = path.stat().st_size, self._start + len(index) * self._bytes
         if found != expected:
-            raise UserError(f"{path}: found {found} bytes; allowed: {expected}, as its header says; {DAMAGED}")
+            raise UserError(path, f"found {found} bytes", expected=f"{expected}, as its header says", fix=DAMAGED)
         self._rows = index["row"].tolist()
         self._expected = [int(one[:8], 16) for one in index["digest"]]
         columns = (index[name].tolist() for name in ("row", "minimum", "maximum", "flat", "digest"))
         for row, least, greatest, flat, known in zip(*columns, strict=True):
             if known[8:] != _description(self.dtype, shape[1:], least, greatest) or flat != (least == greatest):
                 raise UserError(
-                    f"{path}: the map of row {row} is of another type or size, or has other values, than "
-                    f"its index says; {DAMAGED}"
+                    path,
+                    f"the map of row {row} is of another type or size, or has other values, than its index says",
+                    fix=DAMAGED,
                 )
 
     def __len__(self) -> int:
@@ -216,10 +221,10 @@ class Maps(Sequence[npt.NDArray[Any]]):
         # Reads from several threads share no position in the file.
         read = os.pread(self._file.fileno(), self._bytes, self._start + at * self._bytes)
         if len(read) != self._bytes:
-            raise UserError(f"{self._path}: the file was cut short while it was read; {DAMAGED}")
+            raise UserError(self._path, "the file was cut short while it was read", fix=DAMAGED)
         if zlib.crc32(read) != self._expected[at]:
             where = f"{self._path}: the map of row {self._rows[at]}"
-            raise UserError(f"{where} is not the one that was written (the digest in the index is another); {DAMAGED}")
+            raise UserError(where, "not the one that was written (the digest in the index is another)", fix=DAMAGED)
         stored = np.frombuffer(read, self.dtype).reshape(self.shape[1:])
         return decode(stored)
 

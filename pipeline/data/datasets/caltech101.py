@@ -93,13 +93,14 @@ def _annotation(task: tuple[Path, tuple[int, int]]) -> tuple[Box, bytes | None]:
     corners, outline = read_matrices(file, ["box_coord", "obj_contour"])
     if corners.size != 4 or outline.ndim != 2 or outline.shape[0] != 2 or outline.shape[1] < 3:
         raise UserError(
-            f"{file}: found box_coord of shape {corners.shape} and obj_contour of shape {outline.shape}; "
-            "allowed: 4 numbers, and 2 by 3 or more"
+            file,
+            f"found box_coord of shape {corners.shape} and obj_contour of shape {outline.shape}",
+            expected="4 numbers, and 2 by 3 or more",
         )
     top, bottom, left, right = corners.ravel().tolist()
     box = clip_box(Box(left - 1, top - 1, right, bottom), size, f"{file}: box_coord")
     if np.abs(outline).max() > FAR:
-        raise UserError(f"{file}: obj_contour: found {np.abs(outline).max():g}; allowed: pixels, at most {FAR:g}")
+        raise UserError(f"{file}: obj_contour", f"found {np.abs(outline).max():g}", expected=f"pixels, at most {FAR:g}")
     rows_and_columns = outline[::-1].T + np.array([top - 1, left - 1])
     return box, encode_mask(polygon2mask(size[::-1], rows_and_columns), size, str(file))
 

@@ -86,16 +86,16 @@ def _unpickle(file: Path) -> dict[str, Any]:
     try:
         content = _Unpickler(io.BytesIO(encoded), encoding="latin1").load()
     except Exception as error:  # damage makes the unpickler raise nearly anything
-        raise UserError(f"{file}: not a readable batch ({' '.join(str(error).split())})") from None
+        raise UserError(file, f"not a readable batch ({' '.join(str(error).split())})") from None
     if not isinstance(content, dict):
-        raise UserError(f"{file}: found {type(content).__name__}; allowed: a dict")
+        raise UserError(file, f"found {type(content).__name__}", expected="a dict")
     return content
 
 
 def _class_names(file: Path) -> list[str]:
     names = _unpickle(file).get("label_names")
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        raise UserError(f"{file}: label_names: found {type(names).__name__}; allowed: a list of {CLASSES} names")
+        raise UserError(f"{file}: label_names", f"found {type(names).__name__}", expected=f"a list of {CLASSES} names")
     check_classes(file, len(names), CLASSES)
     return names
 
@@ -104,13 +104,13 @@ def _batch(file: Path) -> tuple[Pixels, list[int]]:
     content = _unpickle(file)
     data, labels = content.get("data"), content.get("labels")
     if not isinstance(data, np.ndarray) or data.dtype != np.uint8 or data.shape[1:] != (3 * SIDE * SIDE,):
-        raise UserError(f"{file}: data: found no array of bytes; allowed: one of N by {3 * SIDE * SIDE}")
+        raise UserError(f"{file}: data", "found no array of bytes", expected=f"one of N by {3 * SIDE * SIDE}")
     if not isinstance(labels, list) or len(labels) != len(data):
         found = len(labels) if isinstance(labels, list) else "no"
-        raise UserError(f"{file}: labels: found {found} labels; allowed: a list of {len(data)}, one a picture")
+        raise UserError(f"{file}: labels", f"found {found} labels", expected=f"a list of {len(data)}, one a picture")
     wrong = [label for label in labels if not isinstance(label, int) or label not in range(CLASSES)]
     if wrong:
-        raise UserError(f"{file}: labels: found {wrong[0]!r}; allowed: 0 to {CLASSES - 1}")
+        raise UserError(f"{file}: labels", f"found {wrong[0]!r}", expected=f"0 to {CLASSES - 1}")
     # A row has all reds, then all greens, then all blues, each line by line.
     return np.ascontiguousarray(data.reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)), labels
 

@@ -82,7 +82,7 @@ def load(settings: Settings, seed: int) -> Collection:
         unknown = set(classes_of.values()) - set(classes)
         if unknown:
             raise UserError(
-                f"{root / 'image_class_labels.txt'}: found the class {min(unknown)}; allowed: those of classes.txt"
+                root / "image_class_labels.txt", f"found the class {min(unknown)}", expected="those of classes.txt"
             )
         images, sizes = read_images(root / "images" / name for name in names.values())
         masks = None
@@ -118,15 +118,15 @@ def _table(file: Path, parse: Callable[[str], Value], known: dict[int, str] | No
             if not (key.isascii() and key.isdecimal() and len(key) < 10) or not text:
                 raise ValueError
         except (ValueError, KeyError):
-            raise UserError(f"{file}: line {number}: found {line[:80]!r}; allowed: {_ALLOWED[file.name]}") from None
+            raise UserError(f"{file}: line {number}", f"found {line[:80]!r}", expected=_ALLOWED[file.name]) from None
         if int(key) in table:
-            raise UserError(f"{file}: line {number}: found {key} a second time; allowed: each number once")
+            raise UserError(f"{file}: line {number}", f"found {key} a second time", expected="each number once")
         if known is not None and int(key) not in known:
-            raise UserError(f"{file}: line {number}: found image {key}; allowed: those of images.txt")
+            raise UserError(f"{file}: line {number}", f"found image {key}", expected="those of images.txt")
         table[int(key)] = value
     missing = set(known or ()) - set(table)
     if missing:
-        raise UserError(f"{file}: found {len(table)} lines and none for image {min(missing)} of images.txt")
+        raise UserError(file, f"found {len(table)} lines and none for image {min(missing)} of images.txt")
     return table
 
 

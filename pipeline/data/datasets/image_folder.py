@@ -52,8 +52,9 @@ def load(settings: Settings, seed: int) -> Collection:
     root = Path(settings.source)
     if not root.is_dir():
         raise UserError(
-            f"{params.PARAMS}: datasets: source: found {settings.source!r}, which is no folder; "
-            "allowed: a folder with one folder of pictures per class"
+            params.at("datasets.*.source"),
+            f"found {settings.source!r}, which is no folder",
+            expected="a folder with one folder of pictures per class",
         )
     boxes = None if settings.boxes is None else _boxes_folder(root, settings.boxes)
     given = settings.split.test
@@ -66,7 +67,7 @@ def load(settings: Settings, seed: int) -> Collection:
     ]
     class_names = sorted({folder.name for folder in folders})
     if len(class_names) < 2:
-        raise UserError(f"{root}: found {len(class_names)} class folder(s); at least 2 are needed")
+        raise UserError(root, f"found {len(class_names)} class folder(s)", fix="at least 2 are needed")
     files: list[Path] = []
     labels: list[int] = []
     skipped: list[Path] = []
@@ -78,7 +79,7 @@ def load(settings: Settings, seed: int) -> Collection:
         found = [file for file in visible if file.is_file() and file.suffix.lower() in SUFFIXES]
         if not found:
             hint = "; if the folders are splits, split.test: folders" if folder.name in SPLIT_NAMES else ""
-            raise UserError(f"{folder}: found no picture; allowed: files ending in {', '.join(SUFFIXES)}{hint}")
+            raise UserError(folder, "found no picture", expected=f"files ending in {', '.join(SUFFIXES)}{hint}")
         files += found
         labels += [class_names.index(folder.name)] * len(found)
         skipped += [file for file in visible if file not in found and file.suffix != ".xml"]
@@ -111,7 +112,7 @@ def _boxes_folder(root: Path, boxes: str) -> Path:
     """Return the folder of the boxes; DVC watches ``source``, so it has to lie there."""
     folder = Path(boxes)
     if not folder.resolve().is_relative_to(root.resolve()):  # whatever `..` and links lead to
-        raise UserError(f"{params.PARAMS}: datasets: boxes: found {boxes!r}; allowed: {root}, or a folder in it")
+        raise UserError(params.at("datasets.*.boxes"), f"found {boxes!r}", expected=f"{root}, or a folder in it")
     return folder
 
 
@@ -119,12 +120,13 @@ def _boxes(root: Path, paths: list[Path], sizes: list[tuple[int, int]]) -> list[
     """Return the boxes of each picture, none for a picture without a file."""
     if not root.is_dir():
         raise UserError(
-            f"{params.PARAMS}: datasets: boxes: found {str(root)!r}, which is no folder; "
-            "allowed: a folder with one folder of .xml files a class, or null"
+            params.at("datasets.*.boxes"),
+            f"found {str(root)!r}, which is no folder",
+            expected="a folder with one folder of .xml files a class, or null",
         )
     files = [root / path.with_suffix(".xml") for path in paths]
     if not any(file.is_file() for file in files):
-        raise UserError(f"{root}: found no file of any picture; allowed: {paths[0].with_suffix('.xml')} and the like")
+        raise UserError(root, "found no file of any picture", expected=f"{paths[0].with_suffix('.xml')} and the like")
     return [read_boxes(file, size, first=1) if file.is_file() else [] for file, size in zip(files, sizes, strict=True)]
 
 

@@ -86,7 +86,9 @@ def load(settings: Settings, seed: int) -> Collection:
     places = {}
     for what, place in _places(settings).items():
         if place is None:
-            raise UserError(f"{settings.folder}: {what}: found none; allowed: one of the layouts of docs/imagenet.md")
+            raise UserError(
+                f"{settings.folder}: {what}", "found none", expected="one of the layouts of docs/imagenet.md"
+            )
         places[what] = place
     labelled = _from_devkit(places) if settings.labels == "devkit" else _from_folders(places[IMAGES])
     source = places[LABELS] / GROUND_TRUTH if settings.labels == "devkit" else places[IMAGES]
@@ -130,7 +132,7 @@ def _classes(index: Path, images: Sequence[Labelled], source: Path) -> dict[str,
     for file, wnid in images:
         if wnid not in classes:
             known = index if own else f"the {len(classes)} of ImageNet's challenge, unless {index} says others"
-            raise UserError(f"{source}: {file.name}: found the class {wnid}; allowed: {known}")
+            raise UserError(f"{source}: {file.name}", f"found the class {wnid}", expected=known)
     return classes
 
 
@@ -148,14 +150,16 @@ def _from_folders(images: Path) -> list[Labelled]:
     folders = sorted(one for one in images.iterdir() if one.is_dir() and WNID.fullmatch(one.name))
     if not folders:
         raise UserError(
-            f"{images}: found images in no folders; {params.PARAMS}: datasets: labels says folders, which "
-            "needs one a class, called as n01440764 is; allowed: devkit"
+            images,
+            "found images that are not in folders",
+            expected="one folder per class, called by its WordNet ID (n01440764), which labels: folders needs",
+            fix=f"{params.at('datasets.*.labels')} can say devkit instead",
         )
     found = [Labelled(file, folder.name) for folder in folders for file in sorted(folder.glob(IMAGE))]
     places: dict[str, Path] = {}
     for file, _ in found:
         if (first := places.setdefault(file.name, file)) != file:
-            raise UserError(f"{file}: found a second time, the first is {first}; allowed: each image once")
+            raise UserError(file, f"found a second time, the first is {first}", expected="each image once")
     return found
 
 
@@ -163,8 +167,9 @@ def _draw(images: Sequence[Labelled], count: int | Literal["all"], seed: int, so
     """Return some images as evenly over the classes as their number allows, in an order that does not depend on it."""
     if count != "all" and count > len(images):
         raise UserError(
-            f"{params.PARAMS}: datasets: images: found {count}; allowed: at most {len(images)}, those of "
-            f"{source}, or all"
+            params.at("datasets.*.images"),
+            f"found {count}",
+            expected=f"at most {len(images)}, those of {source}, or all",
         )
     shuffled = sorted(images, key=lambda image: stream_seed(seed, "imagenet", "turn", image.file.name))
     seen: Counter[str] = Counter()
@@ -181,7 +186,7 @@ def _boxes(folder: Path, image: Path) -> list[Box]:
     file = folder / f"{image.stem}.xml"
     boxes = read_boxes(file, size, first=0)
     if not boxes:
-        raise UserError(f"{file}: found no box; allowed: at least one an image, or `boxes: false`, to do without")
+        raise UserError(file, "found no box", expected="at least one an image, or `boxes: false`, to do without")
     return [upright(box, size, orientation) for box in boxes]
 
 

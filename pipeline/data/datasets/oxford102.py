@@ -98,7 +98,7 @@ def _labels(file: Path) -> npt.NDArray[np.int64]:
     found = np.unique(numbers)
     check_classes(file, len(found), CLASSES)
     if found.tolist() != list(range(1, CLASSES + 1)):
-        raise UserError(f"{file}: labels: found {found.min():g} to {found.max():g}; allowed: 1 to {CLASSES}")
+        raise UserError(f"{file}: labels", f"found {found.min():g} to {found.max():g}", expected=f"1 to {CLASSES}")
     return numbers.ravel().astype(np.int64) - 1
 
 
@@ -108,10 +108,10 @@ def _splits(file: Path, count: int) -> list[str]:
         for number in numbers.ravel().tolist():
             position = int(number) - 1
             if position + 1 != number or not 0 <= position < count or splits[position]:
-                raise UserError(f"{file}: {name}: found image {number:g}; allowed: each of 1 to {count} once")
+                raise UserError(f"{file}: {name}", f"found image {number:g}", expected=f"each of 1 to {count} once")
             splits[position] = SPLIT_NAMES[name]
     if "" in splits:
-        raise UserError(f"{file}: found no split for image {splits.index('') + 1}; allowed: one for each of {count}")
+        raise UserError(file, f"found no split for image {splits.index('') + 1}", expected=f"one for each of {count}")
     return splits
 
 

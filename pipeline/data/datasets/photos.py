@@ -61,8 +61,9 @@ def _label(file: Path) -> int:
     found = LABEL.fullmatch(file.name)
     if found is None or int(found[1]) >= len(imagenet_classes()):
         raise UserError(
-            f"{file}: found a photograph of no class; allowed: imagenet_NN_LABEL.jpg, its label below "
-            f"{len(imagenet_classes())}"
+            file,
+            "found a photograph of no class",
+            expected=f"imagenet_NN_LABEL.jpg, its label below {len(imagenet_classes())}",
         )
     return int(found[1])
 

@@ -140,7 +140,9 @@ class Batch:
                 found.append(scored.gather(1, self.targets[rows, None])[:, 0])
             scores = torch.cat(found).view(-1, steps)
         if not bool(scores.isfinite().all()):
-            raise UserError("the model gave a score that is no finite number; allowed: finite logits for every picture")
+            raise UserError(
+                "the model", "found a score that is not a finite number", expected="finite logits for every picture"
+            )
         return scores.clone()  # outside of inference mode, where it may be written to
 
     def explained(self, steps: int, make: Make) -> npt.NDArray[np.float64]:

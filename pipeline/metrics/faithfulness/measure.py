@@ -101,7 +101,7 @@ def _lines(name: str, reading: Reading, rows: pd.DataFrame, flat: npt.NDArray[np
 def _limits_of(limits: pd.DataFrame | None, name: str, rows: pd.Series) -> Answer:
     found = None if limits is None else limits[limits["metric"] == name].set_index("row")
     if found is None or not rows.isin(found.index).all():
-        raise UserError(f"table limits: found no limits of {name} for some image; `dvc repro` makes them")
+        raise UserError("table limits", f"found no limits of {name} for some image", fix="`dvc repro` makes them")
     return found.loc[rows, ["least", "greatest"]].to_numpy(np.float64)
 
 

@@ -55,9 +55,9 @@ def frame_objects(
             if outside.any():
                 number, edge = np.argwhere(outside)[0].tolist()
                 raise UserError(
-                    f"{prepared_file(dataset, BOXES)}: image {image}, box {number}: found {EDGES[edge]} "
-                    f"{drawn[number, edge]:g}; allowed: 0 to {size[edge % 2]}, on an image of {size[0]} by {size[1]} "
-                    "pixels"
+                    f"{prepared_file(dataset, BOXES)}: image {image}, box {number}",
+                    f"found {EDGES[edge]} {drawn[number, edge]:g}",
+                    expected=f"0 to {size[edge % 2]}, on an image of {size[0]} by {size[1]} pixels",
                 )
             carried = carry_boxes(drawn, size, side, crop_fraction, reading)
         objects.append({"image": image, "boxes": len(drawn), "mask": None if inside is None else _png(inside)})
@@ -79,7 +79,7 @@ def _as_they_came(
         absent = [image for image in chunk if image not in files.index]
         if absent:
             table = prepared_file(dataset, IMAGES)
-            raise UserError(f"{table}: there is no image {absent[0]}; {DAMAGED}")
+            raise UserError(table, f"there is no image {absent[0]}", fix=DAMAGED)
         for image in chunk:
             mask = files["mask"][image]
             drawn = boxes.loc[boxes["image"] == image, EDGES].to_numpy(np.float64)
@@ -121,7 +121,7 @@ class FrameObjects:
         """
         absent = [image for image in images if image not in self._boxed]
         if absent:
-            raise UserError(f"table objects: found no image {absent[0]}; {DAMAGED}")
+            raise UserError("table objects", f"found no image {absent[0]}", fix=DAMAGED)
         nothing: Boxes = np.zeros((0, 4), np.int64)
         boxes = [self._boxes.get(image, nothing) if self._boxed[image] else None for image in images]
         masks = [self._mask(image) if image in self._masks else None for image in images]
