@@ -92,7 +92,7 @@ ONE_BY_ONE: dict[str, OneByOne] = {
 }
 
 
-def measure(world: World, family: str, floor: Floor, few: int, repeats: int) -> dict[str, Any]:
+def measure(world: World, family: str, floor: Floor, few: int, *, repeats: int) -> dict[str, Any]:
     """Measure one family in both ways, and the floor, alternating.
 
     Args:
@@ -125,7 +125,7 @@ def measure(world: World, family: str, floor: Floor, few: int, repeats: int) -> 
             taken["one"] = spent / few
             world.model.requires_grad_(False)
         spent, table = timed(
-            lambda: measure_rows(settings, states, rows, world.pictures, list(maps), values="unit", seed=SEED),
+            lambda: measure_rows(settings, states, rows, world.pictures, maps=list(maps), values="unit", seed=SEED),
             world.device,
         )
         taken["ours"] = spent / len(rows)
@@ -179,7 +179,7 @@ def main() -> None:
                 f"{shared['forward_ms']:.3g} ms a forward pass ({floor.words['forward']})"
             )
             for family in FAMILIES:
-                line = measure(world, family, floor, arguments.few, arguments.repeats)
+                line = measure(world, family, floor, arguments.few, repeats=arguments.repeats)
                 ratio = f", {line['ratio']:.1f} times as fast as one by one" if line["ratio"] else ""
                 print(
                     f"  {family:11s} {line['ms_per_map']:9.3g} ms a map ({line['fastest']:.3g} to "

@@ -47,14 +47,16 @@ class Floor:
         self.words: dict[str, str] = {}
         for kind in ("forward", "gradient"):
             tried = {
-                (label, size, share): _evaluation(world, kind, model, size, share)
+                (label, size, share): _evaluation(world, kind, model, size, share=share)
                 for size in sizes
                 for label, model in models.items()
                 for share in (SHARED, APART)
             }
             # The best few again: the search itself is noisy.
             again = {
-                way: float(np.median([_evaluation(world, kind, models[way[0]], *way[1:]) for _ in range(3)]))
+                way: float(
+                    np.median([_evaluation(world, kind, models[way[0]], way[1], share=way[2]) for _ in range(3)])
+                )
                 for way in sorted(tried, key=lambda way: tried[way])[:3]
             }
             label, size, share = min(again, key=lambda way: again[way])
@@ -63,10 +65,11 @@ class Floor:
 
     def now(self, kind: str) -> float:
         """Return the milliseconds that an image takes at this moment."""
-        return _evaluation(self._world, kind, *self.best[kind])
+        model, size, share = self.best[kind]
+        return _evaluation(self._world, kind, model, size, share=share)
 
 
-def _evaluation(world: World, kind: str, model: Classifier, size: int, share: str) -> float:
+def _evaluation(world: World, kind: str, model: Classifier, size: int, *, share: str) -> float:
     """Return milliseconds an image of one way to evaluate."""
     together = share == SHARED
     count = 1 if together else threads()

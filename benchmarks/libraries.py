@@ -197,7 +197,9 @@ USUAL_BATCH = {"integrated_gradients": 20, "lime": 10}
 """Images per evaluation in the paper's calls; the libraries' default elsewhere is 1."""
 
 
-def per_image(name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], figure: str) -> list[Maps]:
+def per_image(
+    name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], *, figure: str
+) -> list[Maps]:
     """Make maps one by one, a checkpoint read for every image and state, every map drawn and saved as a figure."""
     maps, at, model = [], None, None
     for row in rows:
@@ -212,7 +214,7 @@ def per_image(name: str, rows: list[Row], settings: Any, load: Callable[[str], C
     return maps
 
 
-def at_best(name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], batch: int) -> list[Maps]:
+def at_best(name: str, rows: list[Row], settings: Any, load: Callable[[str], Classifier], *, batch: int) -> list[Maps]:
     """Make maps with the largest batches that each library takes, every state read once, no weight's gradient taken."""
     maps: dict[int, Maps] = {}
     for state in dict.fromkeys(row.state for row in rows):

@@ -46,7 +46,9 @@ WITHOUT_LIBRARY = ("opti_cam", "extremal_perturbation")
 """Methods that no package has, which are measured against the floor alone."""
 
 
-def measure(world: World, name: str, settings: Any, floor: Floor, seconds: float, repeats: int) -> list[dict[str, Any]]:
+def measure(
+    world: World, name: str, settings: Any, floor: Floor, *, seconds: float, repeats: int
+) -> list[dict[str, Any]]:
     """Measure one method in all three ways, and the floor, alternating.
 
     Args:
@@ -91,10 +93,12 @@ def measure(world: World, name: str, settings: Any, floor: Floor, seconds: float
         torch.set_num_threads(threads())
         if theirs_too:
             spent, theirs["per_image"] = timed(
-                lambda: per_image(name, rows, settings, world.load, figure), world.device
+                lambda: per_image(name, rows, settings, world.load, figure=figure), world.device
             )
             taken["per_image"] = spent / few
-            spent, theirs["library"] = timed(lambda: at_best(name, rows, settings, world.load, batch), world.device)
+            spent, theirs["library"] = timed(
+                lambda: at_best(name, rows, settings, world.load, batch=batch), world.device
+            )
             taken["library"] = spent / few
         world.model.requires_grad_(False)
         lime.known.clear()  # a cell of its own would not know the superpixels yet
@@ -126,7 +130,7 @@ def measure(world: World, name: str, settings: Any, floor: Floor, seconds: float
                 "efficiency_kernel": medians["floor"] / medians["kernel"],
                 "efficiency_stage": medians["floor"] / medians["ours"],
                 "mb_per_1000_maps": size / 1e3,
-            } | _stored_effect(maps, positions, stored, world.side, METHODS[name].values)
+            } | _stored_effect(maps, positions, stored, world.side, values=METHODS[name].values)
         else:
             own = [enlarge(maps[at], world.side, METHODS[name].values) for at in by_image[:few].tolist()]
             differences = np.abs(np.stack(own) - np.stack(theirs[way]))
@@ -135,7 +139,9 @@ def measure(world: World, name: str, settings: Any, floor: Floor, seconds: float
     return lines
 
 
-def _stored_effect(maps: dict[int, Any], positions: Any, stored: Maps, side: int, values: Values) -> dict[str, float]:
+def _stored_effect(
+    maps: dict[int, Any], positions: Any, stored: Maps, side: int, *, values: Values
+) -> dict[str, float]:
     """Return how far storing moves the similarity of two maps at most, over neighbouring rows."""
     moved: dict[str, list[float]] = {"ssim": [0.0], "spearman": [0.0]}
     for number in range(min(len(positions) - 1, 40)):
@@ -183,7 +189,7 @@ def measure_scores(world: World, repeats: int) -> list[dict[str, Any]]:
         for key, work in ways.items():
             times[key].append(timed(work, world.device)[0] / 5)
     for _ in range(repeats):
-        spent, _ = timed(lambda: score_rows(world.table, maps, "unit", side, settings), world.device)
+        spent, _ = timed(lambda: score_rows(world.table, maps, "unit", side, settings=settings), world.device)
         times["score stage", "ours"].append(spent / (count - world.table["kind"].eq("reference").sum()))
     lines = []
     for (what, way), values in times.items():
@@ -272,7 +278,7 @@ def main() -> None:
                 f"({floor.words['gradient']})"
             )
             for label, name, settings in _variants(arguments.methods, arguments.scale):
-                found = measure(world, name, settings, floor, arguments.seconds, arguments.repeats)
+                found = measure(world, name, settings, floor, seconds=arguments.seconds, repeats=arguments.repeats)
                 found = [line | {"method": label} for line in found]
                 lines += [shared | line for line in found]
                 _show(found)

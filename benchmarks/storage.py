@@ -86,8 +86,8 @@ def measure(name: str, cell: CellSettings, method: str) -> dict[str, Any]:
         exact = Maps(path, index, chosen.values, known.network.image_size)
 
         def scored(maps: Sequence[npt.NDArray[Any]]) -> tuple[pd.DataFrame, list[float | None]]:
-            scores = score_rows(rows, maps, chosen.values, known.network.image_size, similarity)
-            return scores, [line["cose"] for line in summarize(scores, images, statistics, seed, cell.dataset)]
+            scores = score_rows(rows, maps, chosen.values, known.network.image_size, settings=similarity)
+            return scores, [line["cose"] for line in summarize(scores, images, statistics, seed, dataset=cell.dataset)]
 
         scores, numbers = scored(exact)
         line: dict[str, Any] = {"cell": name, "method": method}

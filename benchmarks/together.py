@@ -66,7 +66,7 @@ class Cell:
         self._process.communicate()
 
 
-def two_at_once(model: str, side: int, images: int, methods: list[str], rounds: int) -> list[float]:
+def two_at_once(model: str, side: int, images: int, methods: list[str], *, rounds: int) -> list[float]:
     """Return, for each round, the time of two cells at once as a multiple of one after the other."""
     cells = [Cell(model, side, images, methods) for _ in range(2)]
     ratios = []
@@ -113,7 +113,7 @@ def main() -> None:
     for model in arguments.models:
         shared = dict(zip(KEY, (model, arguments.image_size, device_name(device()), threads(), 1.0), strict=True))
         size = (arguments.image_size, arguments.images, arguments.methods)
-        ratios = two_at_once(model, *size, arguments.rounds)
+        ratios = two_at_once(model, *size, rounds=arguments.rounds)
         few, many = peak(model, *size), peak(model, size[0], 10 * size[1], size[2])
         line = {
             "at_once_over_in_turn": float(np.median(ratios)),

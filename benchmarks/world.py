@@ -87,7 +87,7 @@ def make_world(name: str, side: int, images: int, folder: Path) -> World:
     labels = drawn.labels[:images]
     splits = pd.DataFrame({"image": range(images), "name": drawn.names[:images], "label": labels, "split": "test"})
     settings = PlanSettings(images=images, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=())
-    plan = draw_plan(splits, settings, side, SEED, "benchmark")
+    plan = draw_plan(splits, settings, side, SEED, dataset="benchmark")
     model = build(described, SEED)
     for number, state in enumerate(("trained", "random")):
         save_state(build(described, number), folder / f"{state}.safetensors")

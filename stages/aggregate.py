@@ -31,12 +31,14 @@ def main() -> None:
     plan = params.read("plan", PlanSettings)
     settings = params.read("statistics", cose.StatisticsSettings)
     cells, methods = grid.cells(), grid.methods()
-    results = summarize_grid(cells, methods, plan, settings, seed)
+    results = summarize_grid(cells, methods, plan, settings, seed=seed)
     tables.write_all([(table, summary_file(table), results[table.name]) for table in (COSE, TRANSFORM_MEANS)])
     for table in (COSE, TRANSFORM_MEANS):
         write_csv(METRICS / f"{table.name}.csv", results[table.name])
-    faithfulness = summarize_faithfulness(cells, methods, plan, settings, seed)
-    localisation, study = summarize_localisation(cells, methods, read_chosen().metrics, plan, settings, seed)
+    faithfulness = summarize_faithfulness(cells, methods, plan, settings, seed=seed)
+    localisation, study = summarize_localisation(
+        cells, methods, read_chosen().metrics, plan, settings=settings, seed=seed
+    )
     measured = ((FAITHFULNESS_MEANS, faithfulness), (LOCALISATION_MEANS, localisation), (BOX_STUDY_MEANS, study))
     tables.write_all([(table, summary_file(table), found) for table, found in measured])
     for table, found in measured:

@@ -54,11 +54,20 @@ def main(options: argparse.Namespace) -> None:
     files = {name: stem if stems[stem := PurePosixPath(name).stem] == 1 else name for name in pictures}
     choices: list[Choice] = []
     for name, encoding in pictures.items():
-        picture = decode_images([encoding], ready.network.image_size, part, name, filtering)[0]
-        choice = choose(ready, name, picture, target, candidates, metric, settings, params.read("seed", params.Seed))
+        picture = decode_images([encoding], ready.network.image_size, part, name, interpolation=filtering)[0]
+        choice = choose(
+            ready,
+            name,
+            picture,
+            target,
+            candidates=candidates,
+            metric=metric,
+            settings=settings,
+            seed=params.read("seed", params.Seed),
+        )
         choices.append(choice)
         said = verdict(choice, options.metric, better=metric.better or "higher")
-        sheet = choice_sheet(choice, options.metric, ready.name, said, ready.class_name)
+        sheet = choice_sheet(choice, options.metric, ready.name, said, class_name=ready.class_name)
         file = folder / f"{UNSAFE.sub('_', files[name])}.png"
         folder.mkdir(parents=True, exist_ok=True)
         with atomic_write(file) as draft:

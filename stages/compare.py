@@ -92,7 +92,7 @@ def summarized() -> pd.DataFrame:
         for cell, method in product(grid.cells(), grid.methods())
         if (scores_folder(cell, method) / ABOUT).exists()
     }
-    return summarize_grid(grid.cells(), grid.methods(), plan, settings, seed, scored)[COSE.name]
+    return summarize_grid(grid.cells(), grid.methods(), plan, settings, seed=seed, scored=scored)[COSE.name]
 
 
 def _accuracies() -> None:

@@ -55,7 +55,7 @@ def main(cell: str, method: str) -> None:
                 states,
                 rows,
                 known.pictures,
-                maps,
+                maps=maps,
                 values=about.values,
                 seed=entry.seed,
                 method=_method(cell, method) if again else None,

@@ -17,13 +17,15 @@ def main(cell: str, dataset: str) -> None:
     known = read_cell(cell_folder(cell))
     network = known.network
     found, boxes = frame_objects(
-        dataset, sorted(known.pictures), network.image_size, network.fitting[0], entry.chosen.reading
+        dataset, sorted(known.pictures), network.image_size, network.fitting[0], reading=entry.chosen.reading
     )
     objects = FrameObjects(found, boxes, network.image_size)
     study = BOX_STUDY.from_lines([])
     if entry.masking and objects.has_boxes:
         states = load_states(network, model_folder(cell))
-        study = study_boxes(entry.masking, states, known.rows, known.pictures, objects, entry.chosen, seed=entry.seed)
+        study = study_boxes(
+            entry.masking, states, known.rows, known.pictures, objects=objects, chosen=entry.chosen, seed=entry.seed
+        )
     with atomic_write(objects_folder(cell)) as draft:
         draft.mkdir()
         made = ((OBJECTS, found), (FRAME_BOXES, boxes), (BOX_STUDY, study))

@@ -25,7 +25,7 @@ def main(cell: str, dataset: str) -> None:
         draft.mkdir()
         with (draft / PICTURES).open("w+b") as file:
             table = prepared_file(dataset, IMAGES)
-            decoded = pictures.decode(table, rows["image"], network.image_size, *network.fitting, file)
+            decoded = pictures.decode(table, rows["image"], network.image_size, network.fitting, file=file)
             states = load_states(network, weights)
             tables.write(ROWS, rows_file(draft), predict(states, rows, decoded))
         network.write(draft)

@@ -27,7 +27,7 @@ def main(dataset: str) -> None:
     collection = loader.load(settings, seed)
     collection.check_texts(f"datasets.{dataset}")
     splits = draw_splits(collection, settings.split, seed, dataset)
-    plan = draw_plan(splits, params.read("plan", PlanSettings), settings.image_size, seed, dataset)
+    plan = draw_plan(splits, params.read("plan", PlanSettings), settings.image_size, seed, dataset=dataset)
     boxes = BOXES.from_lines(
         [
             {"image": image, "number": number, **asdict(box)}

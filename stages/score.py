@@ -21,7 +21,7 @@ def main(cell: str, method: str) -> None:
         if about.left_out is None:
             rows, network = read_rows(cell_folder(cell))
             rows, maps = read_maps(folder, rows, about.values, network.image_size)
-            scores = score_rows(rows, maps, about.values, network.image_size, settings)
+            scores = score_rows(rows, maps, about.values, network.image_size, settings=settings)
             tables.write(SCORES, scores_file(draft), scores)
         write_json(draft / ABOUT, about.model_dump())
 

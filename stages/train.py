@@ -38,17 +38,25 @@ def main(cell: str) -> None:
     needed = splits if learned else splits[splits["split"] != "train"]
     with tempfile.TemporaryFile() as file, atomic_write(model_folder(cell)) as draft:
         table = prepared_file(dataset, IMAGES)
-        pictures = decode(table, needed["image"], size, *network.fitting, file)
+        pictures = decode(table, needed["image"], size, network.fitting, file=file)
         parts = {
             name: Split(Selection(pictures, rows["image"]), rows["label"].to_numpy(np.int64))
             for name, rows in needed.groupby("split")
         }
         curve = pd.DataFrame(columns=CURVE)
         if entry.recipe is None:
-            classifier = take_as_it_is(draft, network, model, settings, entry.layers, seed)
+            classifier = take_as_it_is(draft, network, model, settings, layers=entry.layers, seed=seed)
         else:
             classifier, curve = obtain_states(
-                draft, network, model, dataset, settings, entry.recipe, entry.checkpoints, parts, seed
+                draft,
+                network,
+                model,
+                dataset,
+                settings=settings,
+                recipe=entry.recipe,
+                percents=entry.checkpoints,
+                parts=parts,
+                seed=seed,
             )
         accuracy = {
             f"{name}_accuracy": round(evaluate(classifier, parts[name])[1], 4)

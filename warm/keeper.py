@@ -38,7 +38,7 @@ def keep(connection: socket.socket) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         child = os.fork()
         if child == 0:
-            _become(connection, request, keeper, begins, (woken, begun))
+            _become(connection, request, keeper, begins, others=(woken, begun))
         with contextlib.suppress(OSError):
             os.setpgid(child, child)  # so that there is a group to signal, whoever runs first
         signal.pthread_sigmask(signal.SIG_SETMASK, [])
@@ -51,7 +51,7 @@ def keep(connection: socket.socket) -> NoReturn:
 
 
 def _become(
-    connection: socket.socket, request: dict[str, object], keeper: int, begins: int, others: tuple[int, ...]
+    connection: socket.socket, request: dict[str, object], keeper: int, begins: int, *, others: tuple[int, ...]
 ) -> NoReturn:
     """Make this process ready for the stage, say so, wait for the go, and run it."""
     try:

@@ -62,7 +62,7 @@ def main() -> None:
             listener.bind(path)
             listener.listen(128)
             about |= {"state": READY, "loading": round(time.monotonic() - start, 1)}
-            serve(listener, files, state, about, arguments.idle)
+            serve(listener, files, state, about, idle=arguments.idle)
     except EndedError:
         pass
     except Exception as error:
@@ -171,7 +171,7 @@ def _stamp(path: str) -> Stamp:
     return (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns)
 
 
-def serve(listener: socket.socket, files: Files, state: State, about: dict[str, Any], idle: float) -> None:
+def serve(listener: socket.socket, files: Files, state: State, about: dict[str, Any], *, idle: float) -> None:
     """Fork a keeper for every client, until there has been none for ``idle`` seconds or a file has changed."""
     woken = wake_on_child()
     running: set[int] = set()

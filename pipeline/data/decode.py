@@ -72,7 +72,7 @@ def open_image(encoded: bytes, source: str) -> Image.Image:
 
 
 def fit(
-    image: Image.Image, size: int, crop_fraction: float, resample: Image.Resampling, source: str = "image"
+    image: Image.Image, size: int, crop_fraction: float, resample: Image.Resampling, *, source: str = "image"
 ) -> Image.Image:
     """Resize the shorter side to ``size / crop_fraction`` and cut out the central square.
 
@@ -115,7 +115,7 @@ def resized(sides: tuple[int, int], short: int) -> tuple[int, int]:
 
 
 def decode_images(
-    encoded: Iterable[bytes], size: int, crop_fraction: float, source: str, interpolation: Interpolation = "bilinear"
+    encoded: Iterable[bytes], size: int, crop_fraction: float, source: str, *, interpolation: Interpolation = "bilinear"
 ) -> Pixels:
     """Decode image files to one array at a model's input size.
 
@@ -134,7 +134,7 @@ def decode_images(
     """
     resample = FILTERS[interpolation]
     fitted = [
-        np.asarray(fit(open_image(one, source).convert("RGB"), size, crop_fraction, resample, source))
+        np.asarray(fit(open_image(one, source).convert("RGB"), size, crop_fraction, resample, source=source))
         for one in encoded
     ]
     return np.stack(fitted) if fitted else np.zeros((0, size, size, 3), np.uint8)

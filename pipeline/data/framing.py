@@ -42,7 +42,7 @@ class Objects:
 
 
 def carry_boxes(
-    boxes: npt.ArrayLike, size: tuple[int, int], side: int, crop_fraction: float, reading: Reading = "corrected"
+    boxes: npt.ArrayLike, size: tuple[int, int], side: int, crop_fraction: float, *, reading: Reading = "corrected"
 ) -> Boxes:
     """Carry an image's boxes into a model's frame.
 
@@ -91,7 +91,7 @@ def carry_mask(encoded: bytes, side: int, crop_fraction: float, source: str) -> 
         UserError: the bytes are no readable image.
     """
     mask = open_image(encoded, source).convert("L").point(lambda value: 255 if value else 0)
-    return np.asarray(fit(mask, side, crop_fraction, Image.Resampling.NEAREST, source)) > 0
+    return np.asarray(fit(mask, side, crop_fraction, Image.Resampling.NEAREST, source=source)) > 0
 
 
 def box_of(mask: Mask) -> Boxes:

@@ -54,7 +54,7 @@ class Pictures(Mapping[int, Pixels]):
 
 
 def decode(
-    table: Path, images: Iterable[int], side: int, crop_fraction: float, interpolation: Interpolation, file: BinaryIO
+    table: Path, images: Iterable[int], side: int, fitting: tuple[float, Interpolation], *, file: BinaryIO
 ) -> Pictures:
     """Decode some images, bring them to a model's size and keep them in a file.
 
@@ -62,13 +62,13 @@ def decode(
         table: the table ``images`` of a dataset.
         images: the numbers of those wanted.
         side: of the model's input, in pixels.
-        crop_fraction: see `pipeline.data.decode.fit`.
-        interpolation: the filter that they are resized with.
+        fitting: the part that is kept (see `pipeline.data.decode.fit`), and the filter that they are resized with.
         file: open for writing and reading; a NumPy array file (N, side, side, 3) of uint8 is written to it.
 
     Raises:
         UserError: an image cannot be read, or the file's disk is full.
     """
+    crop_fraction, interpolation = fitting
     wanted = sorted({int(image) for image in images})
     chunks = [wanted[start : start + CHUNK] for start in range(0, len(wanted), CHUNK)]
 
@@ -77,7 +77,7 @@ def decode(
         absent = [image for image in chunk if image not in found.index]
         if absent:
             raise UserError(table, f"there is no image {absent[0]}", fix=DAMAGED)
-        return decode_images(found.loc[chunk], side, crop_fraction, str(table), interpolation)
+        return decode_images(found.loc[chunk], side, crop_fraction, str(table), interpolation=interpolation)
 
     try:
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(wanted), side, side, 3)}

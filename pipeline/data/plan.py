@@ -18,7 +18,9 @@ from pipeline.data.plan_settings import PlanSettings, check_transforms
 from pipeline.data.transforms import IDENTITY, TRANSFORMS
 
 
-def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, seed: int, dataset: str) -> pd.DataFrame:
+def draw_plan(
+    splits: pd.DataFrame, settings: PlanSettings, image_size: int, seed: int, *, dataset: str
+) -> pd.DataFrame:
     """Draw the rows of a dataset.
 
     Images come from the test split, as evenly over the classes as their number allows; those that ``settings.first``
@@ -52,7 +54,7 @@ def draw_plan(splits: pd.DataFrame, settings: PlanSettings, image_size: int, see
     for image in images:
         for name in settings.transforms:
             draw = generator(seed, "plan", dataset, "magnitudes", names[image], name)
-            trained += _transformed(image, name, settings.magnitudes, image_size, draw)
+            trained += _transformed(image, name, settings.magnitudes, image_size, draw=draw)
     random = [_row(image, "random") for image in images]
     checkpoints = [
         _row(image, "checkpoint", progress=progress) for progress in sorted(settings.checkpoints) for image in images
@@ -123,6 +125,7 @@ def _row(
     kind: str,
     transform: str = IDENTITY,
     magnitude: float | None = None,
+    *,
     progress: int | None = None,
     layers: int | None = None,
 ) -> dict[str, object]:
@@ -140,7 +143,7 @@ def _reference(image: int) -> dict[str, object]:
     return _row(image, "reference")
 
 
-def _transformed(image: int, name: str, count: int, size: int, draw: np.random.Generator) -> list[dict[str, object]]:
+def _transformed(image: int, name: str, count: int, size: int, *, draw: np.random.Generator) -> list[dict[str, object]]:
     ladder = TRANSFORMS[name].ladder(size)
     if not ladder:
         return [_row(image, "transform", name)]

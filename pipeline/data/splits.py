@@ -62,8 +62,8 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
                 np.flatnonzero(labels == label),
                 parts,
                 generator(seed, "splits", dataset, label),
-                collection.class_names[label],
-                dataset,
+                name=collection.class_names[label],
+                dataset=dataset,
             )
     return pd.DataFrame(
         {
@@ -100,7 +100,7 @@ def _given(collection: Collection, settings: SplitSettings, seed: int, dataset: 
         for label, name in enumerate(collection.class_names):
             members = np.flatnonzero((collection.labels == label) & (split == "train"))
             rng = generator(seed, "splits", dataset, label)
-            _hold_out(split, members, (("validation", settings.validation),), rng, name, dataset)
+            _hold_out(split, members, (("validation", settings.validation),), rng, name=name, dataset=dataset)
     for label, name in enumerate(collection.class_names):
         for part in SPLIT_NAMES:
             if part not in split[collection.labels == label]:
@@ -116,6 +116,7 @@ def _hold_out(
     members: npt.NDArray[np.int64],
     parts: tuple[tuple[str, float], ...],
     rng: np.random.Generator,
+    *,
     name: str,
     dataset: str,
 ) -> None:

@@ -43,10 +43,10 @@ def read_boxes(file: Path, size: tuple[int, int], first: int) -> list[Box]:
             f"{file}: size", f"found {found[0]:g} by {found[1]:g} pixels", fix=f"its picture has {size[0]} by {size[1]}"
         )
     objects = enumerate(annotation.findall("object"), 1)
-    return [_read_box(file, size, first, number, element) for number, element in objects]
+    return [_read_box(file, size, first, number, element=element) for number, element in objects]
 
 
-def _read_box(file: Path, size: tuple[int, int], first: int, number: int, element: ElementTree.Element) -> Box:
+def _read_box(file: Path, size: tuple[int, int], first: int, number: int, *, element: ElementTree.Element) -> Box:
     box = element.find("bndbox")
     if box is None:
         raise UserError(f"{file}: object {number}", "found no <bndbox>", expected="one an object")

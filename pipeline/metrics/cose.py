@@ -195,7 +195,7 @@ def interval(replicates: Floats, images: int, confidence: float) -> tuple[float 
 
 
 def summarize(
-    scores: pd.DataFrame, images: int, settings: StatisticsSettings, seed: int, dataset: str
+    scores: pd.DataFrame, images: int, settings: StatisticsSettings, seed: int, *, dataset: str
 ) -> list[dict[str, Any]]:
     """Return the numbers of one cell.
 

@@ -77,6 +77,7 @@ def score_rows(
     maps: Sequence[npt.NDArray[Any]],
     values: Values,
     side: int,
+    *,
     settings: SimilaritySettings,
 ) -> pd.DataFrame:
     """Compare every map with its reference's.
@@ -104,7 +105,9 @@ def score_rows(
             reference = Reference(_at_size(maps[reference_at], side, values), settings.window)
             for place in places.tolist():
                 other = _at_size(maps[compared.index[place]], side, values)
-                scores[place] = _compare(reference, other, transforms[place], magnitudes[place], settings.validity)
+                scores[place] = _compare(
+                    reference, other, transforms[place], magnitudes[place], validity=settings.validity
+                )
             progress.update(len(places))
     valid, structural, ranked = zip(*scores, strict=True)
     prediction = rows["prediction"].to_numpy()
@@ -129,7 +132,7 @@ def _at_size(stored: npt.NDArray[Any], side: int, values: Values) -> npt.NDArray
 
 
 def _compare(
-    reference: Reference, other: npt.NDArray[Any], transform: str, magnitude: float, validity: Validity
+    reference: Reference, other: npt.NDArray[Any], transform: str, magnitude: float, *, validity: Validity
 ) -> Scores:
     carried, valid = carry_back(other, transform, magnitude, validity)
     pixels = carried.size if valid is None else int(valid.sum())

@@ -28,6 +28,7 @@ def obtain_states(
     network: Network,
     model: str,
     dataset: str,
+    *,
     settings: ModelSettings,
     recipe: TrainingSettings,
     percents: tuple[int, ...],
@@ -62,7 +63,7 @@ def obtain_states(
     computer = None
     if own is None:
         origin = {TRAINED: load_pretrained(classifier, settings, network.image_size, model)}
-        curve = _train(folder, classifier, recipe, parts, set(kept.values()), seed)
+        curve = _train(folder, classifier, recipe, parts, kept=set(kept.values()), seed=seed)
         computer = ComputedBy.here(device(), recipe.batch_size, recipe.precision)
     else:
         origin = _take(folder, classifier, own, params.at(f"models.{model}.checkpoints.{dataset}"))
@@ -77,7 +78,7 @@ def obtain_states(
 
 
 def take_as_it_is(
-    folder: Path, network: Network, model: str, settings: ModelSettings, layers: int, seed: int
+    folder: Path, network: Network, model: str, settings: ModelSettings, *, layers: int, seed: int
 ) -> Classifier:
     """Write the weights of a network that keeps those it comes with, and of its randomised states, into a folder.
 
@@ -116,7 +117,13 @@ def take_as_it_is(
 
 
 def _train(
-    folder: Path, classifier: Classifier, recipe: TrainingSettings, parts: dict[str, Split], kept: set[str], seed: int
+    folder: Path,
+    classifier: Classifier,
+    recipe: TrainingSettings,
+    parts: dict[str, Split],
+    *,
+    kept: set[str],
+    seed: int,
 ) -> pd.DataFrame:
     classifier.to(device())
     trained_part = classifier.classifier_weights() if recipe.backbone == "frozen" else None
@@ -128,7 +135,7 @@ def _train(
         if state_name(epoch) in kept:
             save_state(classifier, state_file(folder, state_name(epoch)), trained_part)
 
-    curve = train(classifier, parts["train"], parts["validation"], recipe, seed, after_epoch)
+    curve = train(classifier, parts["train"], parts["validation"], recipe, seed=seed, after_epoch=after_epoch)
     save_state(classifier, state_file(folder, TRAINED), trained_part)
     return curve
 

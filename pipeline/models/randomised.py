@@ -31,8 +31,7 @@ def stages(network: nn.Module, architecture: str) -> list[list[str]]:
     if not ends or not ends <= {name for name, _ in network.named_modules()}:
         raise UserError(
             params.at("plan.layers"),
-            "timm does not say what the stages of {architecture} are, so they cannot be randomised one "
-            "by one",
+            f"timm does not say what the stages of {architecture} are, so they cannot be randomised one by one",
             expected="0 for a model that is not trained",
         )
     number, inside = 0, ""

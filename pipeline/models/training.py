@@ -84,6 +84,7 @@ def train(
     training: Split,
     validation: Split,
     settings: TrainingSettings,
+    *,
     seed: int,
     after_epoch: Callable[[int], None],
 ) -> pd.DataFrame:

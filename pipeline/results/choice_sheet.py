@@ -14,7 +14,7 @@ SHOWN = 30
 """Candidates on a sheet, at most; those behind are in the table."""
 
 
-def choice_sheet(choice: Choice, metric: str, model: str, line: str, class_name: Callable[[int], str]) -> Sheet:
+def choice_sheet(choice: Choice, metric: str, model: str, line: str, *, class_name: Callable[[int], str]) -> Sheet:
     """Return the sheet of a choice.
 
     Args:

@@ -76,6 +76,7 @@ def choose(
     name: str,
     picture: Pixels,
     target: int | None,
+    *,
     candidates: Sequence[Candidate],
     metric: Metric,
     settings: Settings,
@@ -102,8 +103,16 @@ def choose(
     prediction = int(probabilities.argmax())
     explained = prediction if target is None else target
     drawn = stream_seed(seed, "choose", name)
-    found = [_explained(ready, one, images, explained, drawn) for one in candidates]
-    values = measure(ready.model, images, explained, [saliency for saliency, _ in found], metric, settings, drawn)
+    found = [_explained(ready, one, images, explained, seed=drawn) for one in candidates]
+    values = measure(
+        ready.model,
+        images,
+        explained,
+        [saliency for saliency, _ in found],
+        metric=metric,
+        settings=settings,
+        seed=drawn,
+    )
     measured = []
     for candidate, (saliency, seconds), value in zip(candidates, found, values, strict=True):
         flat = metric.orders and saliency.min() == saliency.max()
@@ -114,7 +123,7 @@ def choose(
     return Choice(name, picture, prediction, explained, probabilities, measured)
 
 
-def _explained(ready: Ready, one: Candidate, images: torch.Tensor, target: int, seed: int) -> tuple[Map, float]:
+def _explained(ready: Ready, one: Candidate, images: torch.Tensor, target: int, *, seed: int) -> tuple[Map, float]:
     model: Classifier = ready.model if one.layer is None else ready.at_layer(one.layer)
     start = time.perf_counter()
     try:
@@ -130,6 +139,7 @@ def measure(
     images: torch.Tensor,
     target: int,
     maps: Sequence[Map],
+    *,
     metric: Metric,
     settings: Settings,
     seed: int,

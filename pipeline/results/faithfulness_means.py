@@ -44,6 +44,7 @@ def summarize_faithfulness(
     methods: Sequence[str],
     plan: PlanSettings,
     settings: StatisticsSettings,
+    *,
     seed: int,
 ) -> pd.DataFrame:
     """Return the table `FAITHFULNESS_MEANS` from what was measured of the grid.

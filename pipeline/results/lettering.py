@@ -43,7 +43,7 @@ def shortened(words: str, width: float, size: float, weight: Weight = "normal") 
     return words + ELLIPSIS
 
 
-def wrapped(words: str, width: float, size: float, weight: Weight = "normal", most: int = 99) -> list[str]:
+def wrapped(words: str, width: float, size: float, weight: Weight = "normal", *, most: int = 99) -> list[str]:
     """Break words into lines after blanks, or after underscores where they have some and no blanks.
 
     Args:

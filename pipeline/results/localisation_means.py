@@ -69,6 +69,7 @@ def summarize_localisation(
     methods: Sequence[str],
     metrics: Sequence[str],
     plan: PlanSettings,
+    *,
     settings: StatisticsSettings,
     seed: int,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:

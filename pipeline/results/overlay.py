@@ -59,7 +59,7 @@ def resized_mask(mask: Mask, side: int) -> Mask:
     return np.asarray(Image.fromarray(mask).resize((side, side), Image.Resampling.NEAREST))
 
 
-def lay_over(picture: Pixels, saliency: Map, values: Values, side: int, valid: Mask | None = None) -> Pixels:
+def lay_over(picture: Pixels, saliency: Map, values: Values, side: int, *, valid: Mask | None = None) -> Pixels:
     """Lay a map over its picture, which turns grey below it.
 
     Args:

@@ -71,7 +71,10 @@ def perturbed_sheet(cell: CellMaps, method: MethodMaps, validity: Validity) -> S
             lines.append(Line(label, empty="not among the images that it explains", apart=True))
             continue
         lines.append(Line(label, [_input(cell, row, reference, side) for row in chosen], note="what the model sees"))
-        maps = [Panel(None) if row is None else _carried(cell, method, row, scores, validity, side) for row in chosen]
+        maps = [
+            Panel(None) if row is None else _carried(cell, method, row, scores, validity=validity, side=side)
+            for row in chosen
+        ]
         lines.append(Line("map", maps, note="carried back", apart=True))
     return Sheet(f"{cell.name}: {method.name} under perturbation", TEXT, CASES, lines, scales([method.kind]))
 
@@ -96,14 +99,14 @@ def _perturbation(row: pd.Series) -> str:
 
 
 def _carried(
-    cell: CellMaps, method: MethodMaps, row: pd.Series, scores: pd.DataFrame, validity: Validity, side: int
+    cell: CellMaps, method: MethodMaps, row: pd.Series, scores: pd.DataFrame, *, validity: Validity, side: int
 ) -> Panel:
     at, image = int(row["row"]), int(row["image"])
     saliency = method.map_of(at, cell.side)
     assert saliency is not None
     magnitude = np.nan if pd.isna(row["magnitude"]) else float(row["magnitude"])
     carried, valid = carry_back(saliency, row["transform"], magnitude, validity)
-    pixels = lay_over(cell.pictures[image], carried, method.kind, side, valid)
+    pixels = lay_over(cell.pictures[image], carried, method.kind, side, valid=valid)
     words = "the reference"
     if row["kind"] != "reference":
         words = f"SSIM {number(scores['ssim'][at])} · ρ {number(scores['spearman'][at])}"

@@ -137,6 +137,7 @@ class _Drawing:
         y: float,
         words: str,
         size: float,
+        *,
         colour: str = INK,
         side: str = "left",
         weight: Weight = "normal",
@@ -181,20 +182,20 @@ def drawn(sheet: Sheet) -> Pixels:
     title = shortened(sheet.title, width - 2 * MARGIN, TITLE, "bold")
     drawing.words(MARGIN, MARGIN, title, TITLE, weight="bold")
     for at, words in enumerate(text):
-        drawing.words(MARGIN, MARGIN + 20 + at * LINE, words, WORDS, PALE)
+        drawing.words(MARGIN, MARGIN + 20 + at * LINE, words, WORDS, colour=PALE)
     for column, heading in enumerate(headings):
         centre = MARGIN + NAMES + column * (side + GAP) + side / 2
         for above, words in enumerate(reversed(heading), start=1):
-            drawing.words(centre, first - 4 - above * LINE, words, WORDS, INK, "center", "bold")
+            drawing.words(centre, first - 4 - above * LINE, words, WORDS, colour=INK, side="center", weight="bold")
     y = first
     for line in sheet.lines:
-        _draw_line(drawing, line, y, side, columns)
+        _draw_line(drawing, line, y, side, columns=columns)
         y += _line_height(line, side)
     _draw_bars(drawing, sheet.bars, y)
     return drawing.finished()
 
 
-def _draw_line(drawing: _Drawing, line: Line, y: int, side: int, columns: int) -> None:
+def _draw_line(drawing: _Drawing, line: Line, y: int, side: int, *, columns: int) -> None:
     tall = 3 * LINE + 2 if line.empty is not None else side
     name = wrapped(line.name, NAMES - GAP, WORDS, "bold", most=3)
     note = wrapped(line.note, NAMES - GAP, SMALL, most=2) if line.note else []
@@ -206,7 +207,7 @@ def _draw_line(drawing: _Drawing, line: Line, y: int, side: int, columns: int) -
             first + at * LINE,
             words,
             WORDS if bold else SMALL,
-            INK if bold else PALE,
+            colour=INK if bold else PALE,
             weight="bold" if bold else "normal",
         )
     x = MARGIN + NAMES
@@ -215,13 +216,15 @@ def _draw_line(drawing: _Drawing, line: Line, y: int, side: int, columns: int) -
         drawing.picture(x, y, np.full((tall, wide, 3), EMPTY, np.uint8))
         lines = wrapped(line.empty, wide - 2 * GAP, WORDS, most=2)
         for at, words in enumerate(lines):
-            drawing.words(x + wide / 2, y + (tall - LINE * len(lines)) / 2 + at * LINE, words, WORDS, PALE, "center")
+            drawing.words(
+                x + wide / 2, y + (tall - LINE * len(lines)) / 2 + at * LINE, words, WORDS, colour=PALE, side="center"
+            )
     for panel in line.panels:
-        _draw_panel(drawing, panel, x, y, side)
+        _draw_panel(drawing, panel, x, y, side=side)
         x += side + GAP
 
 
-def _draw_panel(drawing: _Drawing, panel: Panel, x: int, y: int, side: int) -> None:
+def _draw_panel(drawing: _Drawing, panel: Panel, x: int, y: int, *, side: int) -> None:
     if panel.pixels is None:
         drawing.picture(x, y, np.full((side, side, 3), EMPTY, np.uint8))
         lines = [part for words in panel.words for part in wrapped(words, side - 2 * GAP, SMALL, most=4)]
@@ -233,16 +236,16 @@ def _draw_panel(drawing: _Drawing, panel: Panel, x: int, y: int, side: int) -> N
         lines = [shortened(words, side, SMALL) for words in panel.words]
         start, colour = y + side + 2.0, ALARM if panel.alarm else PALE
     for at, words in enumerate(lines):
-        drawing.words(x + side / 2, start + at * LINE, words, SMALL, colour, "center")
+        drawing.words(x + side / 2, start + at * LINE, words, SMALL, colour=colour, side="center")
 
 
 def _draw_bars(drawing: _Drawing, bars: Sequence[Bar], y: int) -> None:
     x = MARGIN + NAMES + round(max((width_of(bar.low, SMALL) for bar in bars), default=0)) + 4
     for at, bar in enumerate(bars):
         top = y + at * LINE
-        drawing.words(x - 4, top, bar.low, SMALL, PALE, "right")
+        drawing.words(x - 4, top, bar.low, SMALL, colour=PALE, side="right")
         drawing.picture(x, top + 3, bar.pixels)
-        drawing.words(x + bar.pixels.shape[1] + 4, top, f"{bar.high}  {bar.meaning}", SMALL, PALE)
+        drawing.words(x + bar.pixels.shape[1] + 4, top, f"{bar.high}  {bar.meaning}", SMALL, colour=PALE)
 
 
 def grown(mask: Mask, by: int) -> Mask:

@@ -107,6 +107,7 @@ def summarize_grid(
     methods: Sequence[str],
     plan: PlanSettings,
     settings: StatisticsSettings,
+    *,
     seed: int,
     scored: Container[tuple[str, str]] | None = None,
 ) -> dict[str, pd.DataFrame]:
@@ -135,7 +136,7 @@ def summarize_grid(
             numbers += [names | line for line in without_numbers(reason)]
             continue
         scores = read(SCORES, scores_file(folder))
-        lines = summarize(scores, plan.explained(cell.dataset), settings, seed, cell.dataset)
+        lines = summarize(scores, plan.explained(cell.dataset), settings, seed, dataset=cell.dataset)
         numbers += [names | line | {"missing": None} for line in lines]
         means += [names | line for line in by_perturbation(scores)]
     return {COSE.name: COSE.from_lines(numbers), TRANSFORM_MEANS.name: TRANSFORM_MEANS.from_lines(means)}

@@ -72,7 +72,7 @@ def explain_rows(
             if isinstance(error, UserError) or out_of_memory(error):
                 raise
             raise UserError(where, f"the method raised {_raised(error)}", fix="COSE_TRACEBACK=1 shows more") from error
-        _check(maps, numbers[positions], images.shape[-1], values, name)
+        _check(maps, numbers[positions], images.shape[-1], values, name=name)
         return maps
 
     with (
@@ -92,7 +92,7 @@ def _raised(error: Exception) -> str:
     )
 
 
-def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, values: Values, name: str) -> None:
+def _check(given: torch.Tensor, numbers: npt.NDArray[np.int64], side: int, values: Values, *, name: str) -> None:
     """Raise a `UserError` for maps that are not what the method says they are."""
     if not isinstance(given, torch.Tensor) or not given.is_floating_point():
         found = f"a tensor of {given.dtype}" if isinstance(given, torch.Tensor) else f"a {type(given).__name__}"

@@ -55,7 +55,7 @@ def gradient(model: Classifier, images: torch.Tensor, targets: torch.Tensor, sco
 
 
 def sum_over_path(
-    model: Classifier, images: torch.Tensor, targets: torch.Tensor, score: Score, steps: int, step: Step
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, score: Score, *, steps: int, step: Step
 ) -> torch.Tensor:
     """Evaluate the gradient at every step of every row's path and add up what each gives.
 

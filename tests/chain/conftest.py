@@ -41,7 +41,7 @@ def splits() -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def plan(splits: pd.DataFrame) -> pd.DataFrame:
-    return draw_plan(splits, PLAN, SIDE, 0, "chain")
+    return draw_plan(splits, PLAN, SIDE, 0, dataset="chain")
 
 
 @pytest.fixture(scope="module")

@@ -51,7 +51,9 @@ def run_chain(
     )
     check(INDEX, index, "test")
     settings = SimilaritySettings(window=5, validity="whole")
-    scores = score_rows(rows_explained(rows, index, path), Maps(path, index, values, SIDE), values, SIDE, settings)
+    scores = score_rows(
+        rows_explained(rows, index, path), Maps(path, index, values, SIDE), values, SIDE, settings=settings
+    )
     check(SCORES, scores, "test")
     return scores
 
@@ -74,7 +76,7 @@ SETTINGS = StatisticsSettings(resamples=100, confidence=0.95)
 
 
 def summarize(scores: pd.DataFrame) -> list[dict[str, Any]]:
-    return cose.summarize(scores, PLAN.images, SETTINGS, 0, "chain")
+    return cose.summarize(scores, PLAN.images, SETTINGS, 0, dataset="chain")
 
 
 def test_a_map_that_follows_the_picture_is_perfectly_consistent(rows, pictures, weights, tmp_path) -> None:  # type: ignore[no-untyped-def]

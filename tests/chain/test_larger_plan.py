@@ -23,8 +23,8 @@ SMALLER = PLAN.model_copy(update={"transforms": tuple(TRANSFORMS)[:9]})
 
 @pytest.mark.parametrize("change", LARGER)
 def test_a_larger_plan_leaves_the_rows_that_were_there(change: str, splits: pd.DataFrame) -> None:
-    small = draw_plan(splits, SMALLER, SIDE, 0, "chain").set_index("row")
-    large = draw_plan(splits, SMALLER.model_copy(update=LARGER[change]), SIDE, 0, "chain").set_index("row")
+    small = draw_plan(splits, SMALLER, SIDE, 0, dataset="chain").set_index("row")
+    large = draw_plan(splits, SMALLER.model_copy(update=LARGER[change]), SIDE, 0, dataset="chain").set_index("row")
     assert len(large) > len(small)
     pd.testing.assert_frame_equal(large.loc[small.index], small)
 
@@ -40,7 +40,7 @@ def test_a_larger_plan_leaves_predictions_and_maps_to_the_last_bit(  # type: ign
     for number, update in enumerate(
         ({}, *(LARGER[name] for name in ("more images", "more magnitudes", "more transforms")))
     ):
-        plan = draw_plan(splits, SMALLER.model_copy(update=update), SIDE, 0, "chain")
+        plan = draw_plan(splits, SMALLER.model_copy(update=update), SIDE, 0, dataset="chain")
         rows = predicted(plan, splits, pictures, weights)
         maps.append(explained(name, states_in(weights), rows, pictures, tmp_path / f"{number}.npy"))
         tables.append(rows)

@@ -84,7 +84,9 @@ def test_masks_keep_their_values() -> None:
 @pytest.mark.parametrize("interpolation", FILTERS)
 def test_decoding_resizes_with_the_filter_asked_for(interpolation: str) -> None:
     images = [picture(81, 60, seed) for seed in range(3)]
-    pixels = decode_images([encode_png(np.asarray(one)) for one in images], 32, 0.875, "test", interpolation)  # type: ignore[arg-type]
+    pixels = decode_images(
+        [encode_png(np.asarray(one)) for one in images], 32, 0.875, "test", interpolation=interpolation
+    )  # type: ignore[arg-type]
     resample = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}[interpolation]
     np.testing.assert_array_equal(pixels, np.stack([by_torchvision(one, 32, 37, resample) for one in images]))
     assert pixels.dtype == np.uint8
@@ -92,7 +94,7 @@ def test_decoding_resizes_with_the_filter_asked_for(interpolation: str) -> None:
 
 def test_bilinear_is_assumed_and_the_filters_differ() -> None:
     encoded = [encode_png(np.asarray(picture(81, 60)))]
-    bilinear, bicubic = (decode_images(encoded, 32, 1.0, "test", one) for one in ("bilinear", "bicubic"))
+    bilinear, bicubic = (decode_images(encoded, 32, 1.0, "test", interpolation=one) for one in ("bilinear", "bicubic"))
     np.testing.assert_array_equal(decode_images(encoded, 32, 1.0, "test"), bilinear)
     assert (bilinear != bicubic).any()
 

@@ -51,7 +51,7 @@ def test_a_box_of_less_than_a_pixel_keeps_one() -> None:
 
 
 def test_the_published_reading_cuts_and_rounds_nothing() -> None:
-    found = carry_boxes([[0, 11, 99, 48]], (100, 50), 20, 1.0, "published")
+    found = carry_boxes([[0, 11, 99, 48]], (100, 50), 20, 1.0, reading="published")
     # 0.4 times the edges, less 10 columns, with the fractions dropped
     assert found.tolist() == [[-10, 4, 29, 19]]
     assert found.dtype == np.int64
@@ -59,7 +59,7 @@ def test_the_published_reading_cuts_and_rounds_nothing() -> None:
 
 def test_no_boxes_are_no_boxes() -> None:
     assert carry_boxes([], (100, 50), 20, 1.0).shape == (0, 4)
-    assert carry_boxes([], (100, 50), 20, 1.0, "published").shape == (0, 4)
+    assert carry_boxes([], (100, 50), 20, 1.0, reading="published").shape == (0, 4)
 
 
 @pytest.mark.parametrize("size", SIZES)

@@ -40,7 +40,7 @@ def file(tmp_path: Path) -> Iterator[BinaryIO]:
 
 
 def test_pictures_are_read_where_they_are_indexed(table: Path, file: BinaryIO) -> None:
-    decoded = decode(table, CHOSEN, SIDE, 1.0, "bilinear", file)
+    decoded = decode(table, CHOSEN, SIDE, (1.0, "bilinear"), file=file)
     assert list(decoded) == [3, 77, 149]
     assert len(decoded) == 3
     for number in decoded:
@@ -60,16 +60,16 @@ def test_the_order_of_the_table_does_not_matter_and_a_missing_image_is_named(
     frame = read(IMAGES, table)
     turned = tmp_path / "turned.parquet"
     write(IMAGES, turned, frame.iloc[::-1])
-    decoded = decode(turned, CHOSEN, SIDE, 1.0, "bilinear", file)
+    decoded = decode(turned, CHOSEN, SIDE, (1.0, "bilinear"), file=file)
     np.testing.assert_array_equal(decoded[77], PIXELS[77])
     fewer = tmp_path / "fewer.parquet"
     write(IMAGES, fewer, frame[frame["image"] != 77])
     with pytest.raises(UserError, match=r"fewer\.parquet: there is no image 77; it is damaged"):
-        decode(fewer, CHOSEN, SIDE, 1.0, "bilinear", file)
+        decode(fewer, CHOSEN, SIDE, (1.0, "bilinear"), file=file)
 
 
 def test_a_file_of_pictures_is_numpys_and_opened_again(table: Path, file: BinaryIO) -> None:
-    decode(table, range(COUNT), SIDE, 1.0, "bilinear", file)
+    decode(table, range(COUNT), SIDE, (1.0, "bilinear"), file=file)
     path = Path(file.name)
     np.testing.assert_array_equal(np.load(path), PIXELS)
     opened = open_pictures(path, range(COUNT), SIDE, sha256(path))
@@ -81,14 +81,14 @@ def test_a_file_of_pictures_is_numpys_and_opened_again(table: Path, file: Binary
 def test_pictures_are_brought_to_the_models_size(table: Path, file: BinaryIO) -> None:
     for crop, interpolation in ((1.0, "bilinear"), (0.5, "bicubic")):
         file.seek(0)
-        found = decode(table, [7], 16, crop, interpolation, file)[7]  # type: ignore[arg-type]
-        expected = decode_images([encode_png(PIXELS[7])], 16, crop, "test", interpolation)[0]  # type: ignore[arg-type]
+        found = decode(table, [7], 16, crop, interpolation=interpolation, file=file)[7]  # type: ignore[arg-type]
+        expected = decode_images([encode_png(PIXELS[7])], 16, crop, "test", interpolation=interpolation)[0]  # type: ignore[arg-type]
         np.testing.assert_array_equal(found, expected)
     assert found.shape == (16, 16, 3)
 
 
 def test_files_of_other_pictures_are_refused(table: Path, file: BinaryIO, tmp_path: Path) -> None:
-    decode(table, range(5), SIDE, 1.0, "bilinear", file)
+    decode(table, range(5), SIDE, (1.0, "bilinear"), file=file)
     path = Path(file.name)
     whole = path.read_bytes()
     for images, side in ((range(6), SIDE), (range(5), SIDE + 1)):
@@ -125,17 +125,17 @@ def test_pictures_that_do_not_fit_on_the_disk_are_one_line(table: Path, monkeypa
     message = r": 3 decoded images \(0\.0 GB\) could not be kept there \(No space left on device\); allowed: a disk"
     full = Full()
     with pytest.raises(UserError, match=r"^/somewhere \(TMPDIR\)" + message):
-        decode(table, range(3), SIDE, 1.0, "bilinear", full)
+        decode(table, range(3), SIDE, (1.0, "bilinear"), file=full)
     full.name = "/somewhere/else/pictures.npy"  # type: ignore[attr-defined]
     with pytest.raises(UserError, match="^/somewhere/else" + message):
-        decode(table, range(3), SIDE, 1.0, "bilinear", full)
+        decode(table, range(3), SIDE, (1.0, "bilinear"), file=full)
 
 
 def test_a_picture_that_cannot_be_read_is_one_line(file: BinaryIO, tmp_path: Path) -> None:
     path = tmp_path / "images.parquet"
     write(IMAGES, path, IMAGES.from_lines([{"image": 0, "encoded": b"GIF89a nonsense", "mask": None}]))
     with pytest.raises(UserError, match=r"images\.parquet: not a readable image \("):
-        decode(path, [0], SIDE, 1.0, "bilinear", file)
+        decode(path, [0], SIDE, (1.0, "bilinear"), file=file)
 
 
 def test_fit_takes_the_centre() -> None:

@@ -41,7 +41,7 @@ def splits() -> pd.DataFrame:
 
 
 def test_counts_are_the_papers(splits: pd.DataFrame) -> None:
-    plan = draw_plan(splits, SETTINGS, 224, 0, "test")
+    plan = draw_plan(splits, SETTINGS, 224, 0, dataset="test")
     per_image = 7 * 6 + 6 + 1 + 9 + 1
     assert len(plan) == 10 * per_image
     assert (plan.groupby("image").size() == per_image).all()
@@ -64,7 +64,7 @@ def test_counts_are_the_papers(splits: pd.DataFrame) -> None:
 
 
 def test_images_are_spread_over_the_classes_of_the_test_split(splits: pd.DataFrame) -> None:
-    images = draw_plan(splits, SETTINGS, 224, 0, "test")["image"].unique()
+    images = draw_plan(splits, SETTINGS, 224, 0, dataset="test")["image"].unique()
     chosen = splits.set_index("image").loc[images]
     assert (chosen["split"] == "test").all()
     assert set(chosen["label"].value_counts()) <= {2, 3}
@@ -72,7 +72,7 @@ def test_images_are_spread_over_the_classes_of_the_test_split(splits: pd.DataFra
 
 def test_same_seed_same_bytes_other_seed_other_plan(splits: pd.DataFrame, tmp_path: Path) -> None:
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):
-        write(PLAN, tmp_path / name, draw_plan(splits, SETTINGS, 224, seed, "test"))
+        write(PLAN, tmp_path / name, draw_plan(splits, SETTINGS, 224, seed, dataset="test"))
     contents = [(tmp_path / name).read_bytes() for name in "abc"]
     assert contents[0] == contents[1] != contents[2]
 
@@ -94,8 +94,8 @@ def rows(plan: pd.DataFrame) -> pd.DataFrame:
 def test_more_of_anything_leaves_the_rows_that_were_there(
     change: dict[str, Any], more: dict[str, Any], splits: pd.DataFrame
 ) -> None:
-    fewer = rows(draw_plan(splits, SETTINGS.model_copy(update=change), 224, 0, "test"))
-    many = rows(draw_plan(splits, SETTINGS.model_copy(update=more), 224, 0, "test"))
+    fewer = rows(draw_plan(splits, SETTINGS.model_copy(update=change), 224, 0, dataset="test"))
+    many = rows(draw_plan(splits, SETTINGS.model_copy(update=more), 224, 0, dataset="test"))
     assert len(fewer) < len(many)
     pd.testing.assert_frame_equal(many.loc[fewer.index], fewer)
 
@@ -104,8 +104,8 @@ def test_pictures_that_come_and_go_leave_the_rows_of_others(splits: pd.DataFrame
     everything = SETTINGS.model_copy(update={"images": 48, "magnitudes": 1})
     gone = splits.loc[splits["split"] == "test", "name"].iloc[[0, 7]]
     fewer = splits[~splits["name"].isin(gone)].assign(image=lambda table: range(len(table)))
-    before = draw_plan(splits, everything, 224, 0, "test")
-    after = draw_plan(fewer, everything.model_copy(update={"images": 46}), 224, 0, "test")
+    before = draw_plan(splits, everything, 224, 0, dataset="test")
+    after = draw_plan(fewer, everything.model_copy(update={"images": 46}), 224, 0, dataset="test")
     kept = ["kind", "transform", "magnitude", "progress", "reference"]
     pd.testing.assert_frame_equal(rows(before).loc[sorted(after["row"]), kept], rows(after)[kept])
     names = [table.set_index("image")["name"] for table in (splits, fewer)]
@@ -115,8 +115,8 @@ def test_pictures_that_come_and_go_leave_the_rows_of_others(splits: pd.DataFrame
 
 
 def test_fewer_images_are_those_that_were_drawn_first(splits: pd.DataFrame) -> None:
-    many = draw_plan(splits, SETTINGS, 224, 0, "test")
-    few = draw_plan(splits, SETTINGS.model_copy(update={"images": 4}), 224, 0, "test")
+    many = draw_plan(splits, SETTINGS, 224, 0, dataset="test")
+    few = draw_plan(splits, SETTINGS.model_copy(update={"images": 4}), 224, 0, dataset="test")
     assert set(few["image"]) == set(many["image"][many["turn"] < 4])
     assert sorted(many[["image", "turn"]].drop_duplicates()["turn"]) == list(range(10)), "an image has one turn"
     assert splits.set_index("image").loc[few["image"].unique(), "label"].nunique() == 4, "one of each class"
@@ -124,17 +124,17 @@ def test_fewer_images_are_those_that_were_drawn_first(splits: pd.DataFrame) -> N
 
 def test_a_data_set_may_have_a_number_of_images_of_its_own(splits: pd.DataFrame) -> None:
     own = SETTINGS.model_copy(update={"images_of": {"test": 4, "other": 900}})
-    assert draw_plan(splits, own, 224, 0, "test")["image"].nunique() == 4
-    assert draw_plan(splits, own, 224, 0, "another")["image"].nunique() == SETTINGS.images
+    assert draw_plan(splits, own, 224, 0, dataset="test")["image"].nunique() == 4
+    assert draw_plan(splits, own, 224, 0, dataset="another")["image"].nunique() == SETTINGS.images
     with pytest.raises(UserError, match=r"plan\.images_of\.other: found 900; allowed: at most \d+, the test images"):
-        draw_plan(splits, own, 224, 0, "other")
+        draw_plan(splits, own, 224, 0, dataset="other")
 
 
 def test_some_images_may_come_before_all_others(splits: pd.DataFrame) -> None:
     names = splits.set_index("image")["name"]
-    plain = draw_plan(splits, SETTINGS, 224, 0, "test")
+    plain = draw_plan(splits, SETTINGS, 224, 0, dataset="test")
     wanted = tuple(names[image] for image in plain["image"][plain["turn"].isin([7, 3])].unique())
-    plan = draw_plan(splits, SETTINGS.model_copy(update={"first": {"test": wanted}}), 224, 0, "test")
+    plan = draw_plan(splits, SETTINGS.model_copy(update={"first": {"test": wanted}}), 224, 0, dataset="test")
     turns = plan.drop_duplicates("image").set_index("turn")["image"].sort_index()
     assert tuple(names[turns.head(2)]) == wanted
     assert set(turns) == set(plain["image"]), "their classes are not drawn more often for it"
@@ -152,11 +152,11 @@ def test_what_comes_first_is_a_test_image_and_named_once(splits: pd.DataFrame, f
     name = splits["name"][splits["split"] == "test"].iloc[0]
     settings = SETTINGS.model_copy(update={"first": {"test": tuple(one or name for one in first)}})
     with pytest.raises(UserError, match=rf"^params\.yaml: plan\.first\.test: {message}"):
-        draw_plan(splits, settings, 224, 0, "test")
+        draw_plan(splits, settings, 224, 0, dataset="test")
 
 
 def test_every_image_is_seen_by_networks_with_more_and_more_random_stages(splits: pd.DataFrame) -> None:
-    plan = draw_plan(splits, SETTINGS.model_copy(update={"layers": 3}), 224, 0, "test")
+    plan = draw_plan(splits, SETTINGS.model_copy(update={"layers": 3}), 224, 0, dataset="test")
     layers = plan[plan["kind"] == "layers"]
     assert set(layers.groupby("image")["layers"].apply(tuple)) == {(1, 2, 3)}
     assert layers["image"].nunique() == SETTINGS.images
@@ -235,7 +235,7 @@ def test_where_all_images_test_nothing_is_drawn() -> None:
     assert set(splits["split"]) == {"test"}
     assert splits["label"].tolist() == labels.tolist()
     assert set(splits["class_name"]) == {"class 0", "class 1", "class 2"}
-    assert draw_plan(splits, SETTINGS, 224, 0, "test")["image"].nunique() == 10
+    assert draw_plan(splits, SETTINGS, 224, 0, dataset="test")["image"].nunique() == 10
     for settings in (SPLIT, OFFICIAL):
         with pytest.raises(UserError, match=r"datasets\.test\.split: found fractions; all .* allowed: no split"):
             draw_splits(tests, settings, 0, "test")
@@ -254,12 +254,12 @@ def test_where_all_images_test_nothing_is_drawn() -> None:
 )
 def test_bad_plans(splits: pd.DataFrame, change: dict[str, object], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        draw_plan(splits, SETTINGS.model_copy(update=change), 224, 0, "test")
+        draw_plan(splits, SETTINGS.model_copy(update=change), 224, 0, dataset="test")
 
 
 def test_too_many_magnitudes_for_small_images(splits: pd.DataFrame) -> None:
     with pytest.raises(UserError, match=r"plan\.magnitudes: found 9; allowed: at most 4, the distinct magnitudes of"):
-        draw_plan(splits, SETTINGS.model_copy(update={"magnitudes": 9}), 16, 0, "test")
+        draw_plan(splits, SETTINGS.model_copy(update={"magnitudes": 9}), 16, 0, dataset="test")
 
 
 @pytest.mark.parametrize(

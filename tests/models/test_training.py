@@ -56,7 +56,7 @@ def test_training_learns_repeats_and_spares_the_test_split() -> None:
     for _ in range(2):
         model = small_convnet(2).requires_grad_(True)
         epochs: list[int] = []
-        curves.append(train(model, patterns(96, 0), patterns(32, 1), RECIPE, 3, epochs.append))
+        curves.append(train(model, patterns(96, 0), patterns(32, 1), RECIPE, seed=3, after_epoch=epochs.append))
         assert epochs == list(range(1, 11))
         assert not model.training
         outputs.append(model(images).detach())
@@ -85,7 +85,7 @@ def test_a_frozen_backbone_stays_as_it_is(augmented: bool) -> None:
     recipe = FROZEN.model_copy(update={"augment": augmented})
     model = frozen_model()
     before = {name: tensor.clone() for name, tensor in model.network.state_dict().items()}
-    curve = train(model, patterns(96, 0), patterns(32, 1), recipe, 3, lambda _: None)
+    curve = train(model, patterns(96, 0), patterns(32, 1), recipe, seed=3, after_epoch=lambda _: None)
     changed = {name for name, tensor in model.network.state_dict().items() if not torch.equal(tensor, before[name])}
     assert changed == model.classifier_weights() == {"fc.0.weight", "fc.0.bias", "fc.2.weight", "fc.2.bias"}
     assert curve["train_loss"].iloc[-1] < curve["train_loss"].iloc[0]
@@ -101,7 +101,7 @@ def test_features_of_a_frozen_backbone_are_computed_once_where_they_stay(
     recipe = FROZEN.model_copy(update={"augment": augmented})
     model, seen = frozen_model(), []
     monkeypatch.setattr(model.network, "forward_features", count_images(model.network.forward_features, seen))
-    train(model, patterns(96, 0), patterns(32, 1), recipe, 3, lambda _: None)
+    train(model, patterns(96, 0), patterns(32, 1), recipe, seed=3, after_epoch=lambda _: None)
     assert sum(seen) == passes * 96 + 32
 
 
@@ -116,7 +116,7 @@ def count_images(function: Callable[..., torch.Tensor], seen: list[int]) -> Call
 def test_cached_features_train_as_the_images_do() -> None:
     recipe = FROZEN.model_copy(update={"augment": False})
     cached, plain = frozen_model(), frozen_model()
-    curve = train(cached, patterns(96, 0), patterns(32, 1), recipe, 3, lambda _: None)
+    curve = train(cached, patterns(96, 0), patterns(32, 1), recipe, seed=3, after_epoch=lambda _: None)
     # The same steps by hand: order, warm-up and rates as the recipe says, on the whole network.
     learner = Learner(plain, patterns(96, 0), patterns(32, 1), recipe)
     learner._features = None
@@ -140,10 +140,10 @@ def test_cached_features_train_as_the_images_do() -> None:
 def test_mixed_precision_trains_as_well(backbone: str) -> None:
     recipe = FROZEN.model_copy(update={"backbone": backbone, "precision": "bfloat16"})
     model = frozen_model()
-    curve = train(model, patterns(96, 0), patterns(32, 1), recipe, 3, lambda _: None)
+    curve = train(model, patterns(96, 0), patterns(32, 1), recipe, seed=3, after_epoch=lambda _: None)
     assert all(tensor.dtype == torch.float32 for tensor in model.parameters())
     full = recipe.model_copy(update={"precision": "float32"})
-    exact = train(frozen_model(), patterns(96, 0), patterns(32, 1), full, 3, lambda _: None)
+    exact = train(frozen_model(), patterns(96, 0), patterns(32, 1), full, seed=3, after_epoch=lambda _: None)
     assert not curve.equals(exact)
     np.testing.assert_allclose(curve["train_loss"].iloc[0], exact["train_loss"].iloc[0], rtol=0.05)
 
@@ -153,7 +153,7 @@ def test_training_that_diverges_is_one_line() -> None:
         update={"learning_rate": 1e30, "clip_value": None, "optimizer": "sgd", "warmup_steps": 0}
     )
     with pytest.raises(UserError, match=r"training: found a loss of (nan|inf).* after epoch 1; allowed: finite ones"):
-        train(frozen_model(), patterns(32, 0), patterns(16, 1), recipe, 3, lambda _: None)
+        train(frozen_model(), patterns(32, 0), patterns(16, 1), recipe, seed=3, after_epoch=lambda _: None)
 
 
 def test_memory_that_runs_out_halves_what_is_evaluated_and_stops_a_step(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,7 +172,7 @@ def test_memory_that_runs_out_halves_what_is_evaluated_and_stops_a_step(monkeypa
         with pytest.raises(
             UserError, match=r"memory ran out on cpu for a batch of 16 images; allowed: a smaller batch_size"
         ):
-            train(model, patterns(32, 0), images, RECIPE, 3, lambda _: None)
+            train(model, patterns(32, 0), images, RECIPE, seed=3, after_epoch=lambda _: None)
     finally:
         forget_memory()
 

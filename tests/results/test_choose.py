@@ -83,7 +83,7 @@ def choice(ready: Ready, picture: np.ndarray) -> Choice:
         candidate("noise", noise, control=True),
         candidate("right", on_patch()),
     ]
-    return choose(ready, "drawn", picture, None, candidates, METRIC, SETTINGS, 0)
+    return choose(ready, "drawn", picture, None, candidates=candidates, metric=METRIC, settings=SETTINGS, seed=0)
 
 
 def test_the_map_of_what_the_model_looks_at_comes_first(choice: Choice) -> None:
@@ -101,14 +101,18 @@ def test_maps_are_measured_as_if_each_were_alone(ready: Ready, picture: np.ndarr
     images = ready.model.normalize(picture[None])
     maps = [on_patch(), 1 - on_patch(), np.random.default_rng(1).random((SIDE, SIDE))]
     noisy = METRIC.settings.model_validate({"percents": [10, 50], "noise": 0.1})
-    together = measure(ready.model, images, 0, maps, METRIC, noisy, 3)
-    assert together == pytest.approx([measure(ready.model, images, 0, [one], METRIC, noisy, 3)[0] for one in maps])
+    together = measure(ready.model, images, 0, maps, metric=METRIC, settings=noisy, seed=3)
+    assert together == pytest.approx(
+        [measure(ready.model, images, 0, [one], metric=METRIC, settings=noisy, seed=3)[0] for one in maps]
+    )
 
 
 @pytest.mark.parametrize("name", [name for name in METRICS if "method" not in METRICS[name].needs])
 def test_every_metric_that_needs_no_method_measures(name: str, ready: Ready, picture: np.ndarray) -> None:
     metric, settings = METRICS[name], small(name)
-    found = measure(ready.model, ready.model.normalize(picture[None]), 0, [on_patch()], metric, settings, 0)
+    found = measure(
+        ready.model, ready.model.normalize(picture[None]), 0, [on_patch()], metric=metric, settings=settings, seed=0
+    )
     assert len(found) == 1
     assert np.isfinite(found).all()
 
@@ -136,7 +140,7 @@ def test_over_pictures_ranks_are_averaged(choice: Choice) -> None:
 
 
 def test_the_sheet_shows_the_picture_and_every_map(choice: Choice, ready: Ready) -> None:
-    sheet = choice_sheet(choice, "ROAD", "patch", "A line.", ready.class_name)
+    sheet = choice_sheet(choice, "ROAD", "patch", "A line.", class_name=ready.class_name)
     panels = [panel for line in sheet.lines for panel in line.panels]
     assert len(panels) == 5
     assert len(sheet.headings) == COLUMNS

@@ -47,7 +47,7 @@ PAPER = yaml.safe_load((ROOT / "profiles/paper.yaml").read_text())
 def test_rows_are_those_of_the_plan(names: tuple[str, ...], checkpoints: tuple[int, ...]) -> None:
     settings = PlanSettings(images=3, magnitudes=2, transforms=names, checkpoints=checkpoints)
     splits = pd.DataFrame({"image": range(5), "name": list("abcde"), "label": 0, "split": "test"})
-    assert 3 * rows_per_image(settings, SIDE, trained=True) == len(draw_plan(splits, settings, SIDE, 0, "test"))
+    assert 3 * rows_per_image(settings, SIDE, trained=True) == len(draw_plan(splits, settings, SIDE, 0, dataset="test"))
 
 
 def test_minutes_by_hand() -> None:

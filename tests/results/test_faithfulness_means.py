@@ -77,7 +77,7 @@ def test_the_grid_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
             write(FAITHFULNESS, faithfulness_file(folder), measured())
     cells = {"photos-a": CellSettings(dataset="photos", model="a")}
     plan = PlanSettings(images=4, magnitudes=1, transforms=(), checkpoints=())
-    found = summarize_faithfulness(cells, ["grad_cam", "lime"], plan, SETTINGS, 0)
+    found = summarize_faithfulness(cells, ["grad_cam", "lime"], plan, SETTINGS, seed=0)
     check(FAITHFULNESS_MEANS, found, "here")
     assert found["method"].tolist() == ["grad_cam"] * 3 + ["lime"]
     assert found["missing"].tolist()[3] == "too slow"

@@ -112,7 +112,7 @@ def test_pixels_that_cannot_be_compared_are_grey() -> None:
     valid = np.ones((SIDE, SIDE), bool)
     valid[:, :4] = False
     picture = np.zeros((SIDE, SIDE, 3), np.uint8)
-    over = lay_over(picture, np.ones((SIDE, SIDE)), "unit", 2 * SIDE, valid)
+    over = lay_over(picture, np.ones((SIDE, SIDE)), "unit", 2 * SIDE, valid=valid)
     assert over.shape == (2 * SIDE, 2 * SIDE, 3)
     assert (over[:, :8] == OUTSIDE).all()
     assert (over[:, 8:] != OUTSIDE).any(-1).all()

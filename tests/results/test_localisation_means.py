@@ -119,7 +119,7 @@ def test_the_grid_says_what_is_left_out(tmp_path: Path, monkeypatch: pytest.Monk
     cells = {"birds-a": CellSettings(dataset="birds", model="a")}
     plan = PlanSettings(images=4, magnitudes=1, transforms=(), checkpoints=())
     metrics = ["standard_pointing_game", "box_accuracy", "mass_accuracy"]
-    means, study = summarize_localisation(cells, ["grad_cam", "lime"], metrics, plan, SETTINGS, 0)
+    means, study = summarize_localisation(cells, ["grad_cam", "lime"], metrics, plan, settings=SETTINGS, seed=0)
     check(LOCALISATION_MEANS, means, "here")
     check(BOX_STUDY_MEANS, study, "here")
     assert means["method"].tolist() == ["grad_cam"] * 3 + ["lime"]

@@ -73,7 +73,7 @@ PLAN = PlanSettings(images=6, magnitudes=1, transforms=("rotate", "blur"), check
 
 
 def test_every_cell_and_method_has_its_lines(grid: None) -> None:
-    tables = summarize_grid(CELLS, METHODS, PLAN, SETTINGS, 0)
+    tables = summarize_grid(CELLS, METHODS, PLAN, SETTINGS, seed=0)
     table = tables[COSE.name]
     check(COSE, table, "test")
     check(TRANSFORM_MEANS, tables[TRANSFORM_MEANS.name], "test")
@@ -83,7 +83,7 @@ def test_every_cell_and_method_has_its_lines(grid: None) -> None:
     assert set(left["missing"]) == {"too slow"}
     assert left["cose"].isna().all()
     assert (left["consistency_rows"] == 0).all()
-    expected = summarize(scores(1), 6, SETTINGS, 0, "digits")[0]
+    expected = summarize(scores(1), 6, SETTINGS, 0, dataset="digits")[0]
     line = table[(table["cell"] == "digits-a") & (table["method"] == "lime")].iloc[0]
     assert line["cose"] == expected["cose"]
     assert ("digits-b", "lime") not in set(
@@ -95,10 +95,10 @@ def test_every_cell_and_method_has_its_lines(grid: None) -> None:
 
 
 def test_what_is_not_scored_may_be_left_out(grid: None) -> None:
-    table = summarize_grid(CELLS, METHODS, PLAN, SETTINGS, 0, {("digits-a", "lime")})[COSE.name]
+    table = summarize_grid(CELLS, METHODS, PLAN, SETTINGS, seed=0, scored={("digits-a", "lime")})[COSE.name]
     assert set(table["cell"] + table["method"]) == {"digits-alime"}
     missing = {"digits-c": CellSettings(dataset="digits", model="c")}
-    table = summarize_grid(missing, METHODS, PLAN, SETTINGS, 0)[COSE.name]
+    table = summarize_grid(missing, METHODS, PLAN, SETTINGS, seed=0)[COSE.name]
     assert set(table["missing"]) == {"not computed"}
     assert table["cose"].isna().all()
     assert absent(CELLS, METHODS) == []

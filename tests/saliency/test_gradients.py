@@ -28,7 +28,7 @@ def path_sum(model: Classifier, images: torch.Tensor, targets: torch.Tensor, ste
         alpha = ((number + 1) / steps).view(-1, 1, 1, 1)
         return alpha * images[rows], lambda gradients: gradients**2 * alpha
 
-    return sum_over_path(model, images, targets, score, steps, step)
+    return sum_over_path(model, images, targets, score, steps=steps, step=step)
 
 
 @pytest.mark.parametrize("score", ["softmax", "logit"])

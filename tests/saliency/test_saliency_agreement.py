@@ -95,7 +95,7 @@ def test_smooth_grad(
 ) -> None:
     settings = SMOOTH.model_copy(update={"squared": squared})
     noise = torch.stack([smooth_grad.draw_noise(images.shape[1:], settings.samples, seed) for seed in range(5)])
-    raw = smooth_grad.attribute(convnet, images, targets, settings, noise)
+    raw = smooth_grad.attribute(convnet, images, targets, settings, noise=noise)
     for row, (image, target, ours) in enumerate(zip(images, targets.tolist(), raw, strict=True)):
         samples = iter(noise[row].permute(0, 2, 3, 1).numpy())
         monkeypatch.setattr(np.random, "normal", lambda mean, std, shape, samples=samples: next(samples) * std)
@@ -131,8 +131,8 @@ def test_guided_ig_with_a_fixed_gradient(steps: int, fraction: float, max_dist: 
         lambda points: torch.from_numpy(fixed_gradient(points.numpy())),
         steps,
         0.0,
-        fraction,
-        max_dist,
+        fraction=fraction,
+        max_dist=max_dist,
     )
     for end, ours in zip(ends, paths.numpy(), strict=True):
         theirs = guided_ig_impl(end, np.zeros_like(end), fixed_gradient, steps, fraction, max_dist)

@@ -59,7 +59,7 @@ def test_guided_ig_of_a_linear_model_is_complete(linear, images) -> None:  # typ
 def test_smooth_grad_of_a_linear_model_is_the_squared_weight(linear, images) -> None:  # type: ignore[no-untyped-def]
     settings = smooth_grad.Settings(samples=3, noise=0.2, squared=True, **LOGIT)
     noise = torch.stack([smooth_grad.draw_noise(images.shape[1:], 3, seed) for seed in range(len(images))])
-    raw = smooth_grad.attribute(linear, images, torch.ones(len(images), dtype=torch.int64), settings, noise)
+    raw = smooth_grad.attribute(linear, images, torch.ones(len(images), dtype=torch.int64), settings, noise=noise)
     weight = linear.network.weight.detach().double()
     torch.testing.assert_close(raw, weight.square().expand_as(raw), atol=1e-6, rtol=1e-6)
 

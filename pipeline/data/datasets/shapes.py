@@ -131,7 +131,7 @@ def _colour(rng: np.random.Generator, others: list[Points]) -> Points:
 
 
 def draw(
-    rng: np.random.Generator, backgrounds: list[Pixels], label: int, size: int, area: AreaSettings
+    rng: np.random.Generator, backgrounds: list[Pixels], label: int, size: int, *, area: AreaSettings
 ) -> tuple[Pixels, Pixels]:
     """Draw one image.
 
@@ -170,7 +170,7 @@ def load(settings: Settings, seed: int) -> Collection:
     backgrounds = photographs()
     labels = np.arange(settings.images, dtype=np.int64) % len(CLASSES)
     drawn = [
-        draw(generator(seed, "shapes", number), backgrounds, int(label), settings.image_size, settings.area)
+        draw(generator(seed, "shapes", number), backgrounds, int(label), settings.image_size, area=settings.area)
         for number, label in enumerate(labels)
     ]
     return Collection(

@@ -123,7 +123,7 @@ class _Grid:
         work, spare: like ``right``, for intermediate results.
     """
 
-    def __init__(self, count: int, channels: int, height: int, width: int, like: torch.Tensor) -> None:
+    def __init__(self, count: int, channels: int, height: int, width: int, *, like: torch.Tensor) -> None:
         """Allocate the buffers of grids of this size, frame included."""
 
         def room(of: int) -> torch.Tensor:
@@ -170,10 +170,10 @@ class _Solver:
     def __init__(self, like: torch.Tensor) -> None:
         """Allocate for as many pictures as these, (N, C, H, W)."""
         count, channels, height, width = (*like.shape[:2], *(size + 2 for size in like.shape[2:]))
-        self.grids = [_Grid(count, channels, height, width, like)]
+        self.grids = [_Grid(count, channels, height, width, like=like)]
         while min(height, width) - 2 > COARSEST:
             height, width = _half(height), _half(width)
-            self.grids.append(_Grid(count, channels, height, width, like))
+            self.grids.append(_Grid(count, channels, height, width, like=like))
         finest = self.grids[0]
         self.known, self.towards, self.answer = (torch.zeros_like(one) for one in (finest.free, finest.x, finest.x))
         self._begin, self._cycle = self._beginning(), self._v_cycle(self.grids)

@@ -35,8 +35,8 @@ def measure_rows(
     states: States,
     rows: pd.DataFrame,
     pictures: Mapping[int, Pixels],
-    maps: Maps,
     *,
+    maps: Maps,
     values: Values,
     seed: int,
     method: Method | None = None,
@@ -69,7 +69,7 @@ def measure_rows(
         stored = maps[at[position]]
         return enlarge(stored, _side(pictures), values)
 
-    answers = _ask(probes_of(settings), states, chosen, pictures, seed, at_size, method)
+    answers = _ask(probes_of(settings), states, chosen, pictures, seed=seed, at_size=at_size, method=method)
     lines: list[dict[str, Any]] = []
     for name, own in settings.items():
         metric = METRICS[name]
@@ -127,7 +127,7 @@ def measure_limits(
     """
     chosen = rows.iloc[references(rows)].reset_index(drop=True)
     wanted = limits_of(settings)
-    answers = _ask(wanted, states, chosen, pictures, seed) if wanted else {}
+    answers = _ask(wanted, states, chosen, pictures, seed=seed) if wanted else {}
     lines = [
         {"row": row, "metric": name, "least": least, "greatest": greatest}
         for name, own in settings.items()
@@ -146,6 +146,7 @@ def _ask(
     states: States,
     rows: pd.DataFrame,
     pictures: Mapping[int, Pixels],
+    *,
     seed: int,
     at_size: Any = None,
     method: Method | None = None,

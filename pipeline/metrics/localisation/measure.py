@@ -73,9 +73,9 @@ def measure_localisation(
     states: States | None,
     rows: pd.DataFrame,
     pictures: Mapping[int, Pixels],
+    *,
     maps: Maps,
     objects: FrameObjects,
-    *,
     values: Values,
     interpolation: Interpolation,
 ) -> pd.DataFrame:
@@ -181,9 +181,9 @@ def study_boxes(
     states: States,
     rows: pd.DataFrame,
     pictures: Mapping[int, Pixels],
+    *,
     objects: FrameObjects,
     chosen: LocalisationSettings,
-    *,
     seed: int,
     maps: Maps | None = None,
     values: Values = "unit",
@@ -220,8 +220,8 @@ def study_boxes(
     whole = None if maps is None else AtSize(maps, at, side, values)
     parts: list[dict[str, Any]] = []
     for part in ALONE if whole is None else OF_MAP:
-        cut = _Cut(part, whole, studied["image"].tolist(), objects, chosen.reading, side)
-        found = measure_rows(settings, states, studied, pictures, cut, values=values, seed=seed)
+        cut = _Cut(part, whole, studied["image"].tolist(), objects, reading=chosen.reading, side=side)
+        found = measure_rows(settings, states, studied, pictures, maps=cut, values=values, seed=seed)
         parts += [
             {name: None if pd.isna(value) else value for name, value in line.items()} | {"part": part}
             for line in found.drop(columns="at").to_dict("records")
@@ -233,7 +233,7 @@ class _Cut(Sequence[Map]):
     """A part of the study for every row, (side, side), made when it is asked for."""
 
     def __init__(
-        self, part: Part, maps: AtSize | None, images: list[int], objects: FrameObjects, reading: Reading, side: int
+        self, part: Part, maps: AtSize | None, images: list[int], objects: FrameObjects, *, reading: Reading, side: int
     ) -> None:
         self._part, self._maps, self._images = part, maps, images
         self._objects, self._reading, self._side = objects, reading, side

@@ -24,7 +24,7 @@ EDGES = ["left", "top", "right", "bottom"]
 
 
 def frame_objects(
-    dataset: str, images: Sequence[int], side: int, crop_fraction: float, reading: Reading
+    dataset: str, images: Sequence[int], side: int, crop_fraction: float, *, reading: Reading
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Bring the objects on some images of a dataset into a network's frame.
 
@@ -59,7 +59,7 @@ def frame_objects(
                     f"found {EDGES[edge]} {drawn[number, edge]:g}",
                     expected=f"0 to {size[edge % 2]}, on an image of {size[0]} by {size[1]} pixels",
                 )
-            carried = carry_boxes(drawn, size, side, crop_fraction, reading)
+            carried = carry_boxes(drawn, size, side, crop_fraction, reading=reading)
         objects.append({"image": image, "boxes": len(drawn), "mask": None if inside is None else _png(inside)})
         boxes += [
             {"image": image, "number": number, **dict(zip(EDGES, box, strict=True))}

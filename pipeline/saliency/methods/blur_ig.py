@@ -82,7 +82,7 @@ def attribute(model: Classifier, images: torch.Tensor, targets: torch.Tensor, se
         derivative = (slope_down[steps] @ chosen) @ across_next[steps].mT + half @ slope_across[steps].mT
         return blurred, lambda gradients: derivative * gradients
 
-    total = sum_over_path(model, images, targets, settings.score, len(contributing(settings)), step)
+    total = sum_over_path(model, images, targets, settings.score, steps=len(contributing(settings)), step=step)
     return -total * (settings.max_sigma / settings.steps)
 
 

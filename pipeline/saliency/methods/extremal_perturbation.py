@@ -120,7 +120,7 @@ def area_gradient(masks: torch.Tensor, area: float) -> torch.Tensor:
 
 
 def optimize(
-    model: Classifier, images: torch.Tensor, targets: torch.Tensor, cells: torch.Tensor, settings: Settings
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, cells: torch.Tensor, *, settings: Settings
 ) -> torch.Tensor:
     """Return the masks of the last iteration, before its step.
 
@@ -164,7 +164,7 @@ def explain(
     maps = []
     for part in batches(len(images), images.shape[-1], images.device):
         begin = images.new_ones(part.stop - part.start, side, side)
-        maps.append(optimize(model, images[part], targets[part], begin, settings))
+        maps.append(optimize(model, images[part], targets[part], begin, settings=settings))
     return torch.cat(maps)
 
 

@@ -45,7 +45,7 @@ def _kth_smallest(values: torch.Tensor, k: int) -> torch.Tensor:
 
 
 def _advance(
-    left: torch.Tensor, size: torch.Tensor, most: torch.Tensor, least: torch.Tensor, target: torch.Tensor, kth: int
+    left: torch.Tensor, size: torch.Tensor, most: torch.Tensor, least: torch.Tensor, *, target: torch.Tensor, kth: int
 ) -> None:
     """Move the features of each row towards the end until their distances add up to ``target``.
 
@@ -83,7 +83,7 @@ def _advance(
 
 
 def guided_path(
-    images: torch.Tensor, gradients: Gradient, steps: int, baseline: float, fraction: float, max_dist: float
+    images: torch.Tensor, gradients: Gradient, steps: int, baseline: float, *, fraction: float, max_dist: float
 ) -> torch.Tensor:
     """Follow the path of every row.
 
@@ -118,7 +118,7 @@ def guided_path(
             rows = slice(start, start + chunk)
             before = left[rows].clone()
             most, least = length[rows] * (1 - behind), length[rows] * (1 - ahead)
-            _advance(left[rows], slope[rows].abs(), most, least, total[rows] * (1 - alpha), kth)
+            _advance(left[rows], slope[rows].abs(), most, least, target=total[rows] * (1 - alpha), kth=kth)
             before -= left[rows]
             before *= side[rows]
             attribution[rows].addcmul_(before, slope[rows].double())
@@ -131,7 +131,9 @@ def attribute(model: Classifier, images: torch.Tensor, targets: torch.Tensor, se
     def gradients(points: torch.Tensor) -> torch.Tensor:
         return gradient(model, points.to(images.dtype), targets, settings.score)
 
-    return guided_path(images, gradients, settings.steps, settings.baseline, settings.fraction, settings.max_dist)
+    return guided_path(
+        images, gradients, settings.steps, settings.baseline, fraction=settings.fraction, max_dist=settings.max_dist
+    )
 
 
 def explain(

@@ -54,7 +54,7 @@ def attribute(model: Classifier, images: torch.Tensor, targets: torch.Tensor, se
     def step(rows: torch.Tensor, steps: torch.Tensor) -> tuple[torch.Tensor, Combine]:
         return settings.baseline + alphas[1:][steps].view(-1, 1, 1, 1) * difference[rows], lambda gradients: gradients
 
-    total = sum_over_path(model, images, targets, settings.score, settings.steps - 1, step)
+    total = sum_over_path(model, images, targets, settings.score, steps=settings.steps - 1, step=step)
     total += _at_baseline(model, images, targets, settings)
     return total * difference / settings.steps
 

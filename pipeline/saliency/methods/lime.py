@@ -106,7 +106,7 @@ def linear_model(shown: Floats, answers: Floats, features: int, kernel_width: fl
 
 
 def _answers(
-    model: Classifier, image: torch.Tensor, segments: Segments, shown: npt.NDArray[np.bool_], target: int, hide: int
+    model: Classifier, image: torch.Tensor, segments: Segments, shown: npt.NDArray[np.bool_], *, target: int, hide: int
 ) -> Floats:
     """Return the softmax score of the class for every sample; samples that are the same are asked once."""
     packed = np.packbits(shown, axis=1)
@@ -125,7 +125,7 @@ def _answers(
 
 
 def _explain_one(
-    model: Classifier, image: torch.Tensor, picture: Pixels, target: int, settings: Settings, seed: int
+    model: Classifier, image: torch.Tensor, picture: Pixels, target: int, *, settings: Settings, seed: int
 ) -> Floats:
     segments = superpixels(picture, settings.quickshift)
     count = int(segments.max()) + 1
@@ -133,7 +133,7 @@ def _explain_one(
     drawn = np.random.RandomState(seed % 2**32).randint(0, 2, settings.samples * count)
     shown = drawn.reshape(settings.samples, count).astype(bool)
     shown[0] = True
-    answers = _answers(model, image, segments, shown, target, settings.hide_color)
+    answers = _answers(model, image, segments, shown, target=target, hide=settings.hide_color)
     kept, weights = linear_model(shown.astype(np.float64), answers, settings.features, settings.kernel_width)
     signs = np.where(weights < 0, -1.0, 1.0)
     if settings.positive_only:
@@ -148,7 +148,7 @@ def explain(
 ) -> torch.Tensor:
     """Return the maps, float32 (N, H, W) of -1, 0 and 1; each row's samples come from its seed."""
     rows = zip(images, model.pixels(images), targets.tolist(), seeds, strict=True)
-    maps = np.stack([_explain_one(model, *row[:3], settings, row[3]) for row in rows])
+    maps = np.stack([_explain_one(model, *row[:3], settings=settings, seed=row[3]) for row in rows])
     return torch.from_numpy(maps.astype(np.float32)).to(images.device)
 
 

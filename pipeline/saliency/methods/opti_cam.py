@@ -73,7 +73,7 @@ def _bilinear(small: int, large: int, device: torch.device) -> torch.Tensor:
 
 
 def optimize(
-    model: Classifier, images: torch.Tensor, targets: torch.Tensor, features: torch.Tensor, settings: Settings
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, features: torch.Tensor, *, settings: Settings
 ) -> torch.Tensor:
     """Return what each row's weights are the softmax of.
 
@@ -127,7 +127,7 @@ def explain(
     maps = []
     for part in batches(len(images), images.shape[-1], images.device):
         features = activations[part].relu().contiguous()
-        maps.append(scale(combine(features, optimize(model, images[part], targets[part], features, settings))))
+        maps.append(scale(combine(features, optimize(model, images[part], targets[part], features, settings=settings))))
     return torch.cat(maps)
 
 

@@ -47,7 +47,7 @@ def channel_masks(channels: torch.Tensor, side: int) -> torch.Tensor:
 
 
 def channel_scores(
-    model: Classifier, image: torch.Tensor, channels: torch.Tensor, target: int, settings: Settings
+    model: Classifier, image: torch.Tensor, channels: torch.Tensor, target: int, *, settings: Settings
 ) -> torch.Tensor:
     """Return the class score of an image (1, 3, H, W) under the mask of every channel (C, h, w): float32 (C,)."""
     side = image.shape[-1]
@@ -67,7 +67,7 @@ def explain(
     maps = []
     for image, target in zip(images.split(1), targets.tolist(), strict=True):
         activations = activations_alone(model, image)
-        scores = channel_scores(model, image, activations[0], target, settings)
+        scores = channel_scores(model, image, activations[0], target, settings=settings)
         maps.append(weighted_map(activations, scores.softmax(dim=0)[None]))
     return torch.cat(maps)
 

@@ -33,7 +33,7 @@ def draw_noise(shape: torch.Size, samples: int, seed: int) -> torch.Tensor:
 
 
 def attribute(
-    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, noise: torch.Tensor
+    model: Classifier, images: torch.Tensor, targets: torch.Tensor, settings: Settings, *, noise: torch.Tensor
 ) -> torch.Tensor:
     """Return the attribution of every channel of every pixel.
 
@@ -54,7 +54,7 @@ def attribute(
         noisy = images[rows] + spread[rows].view(-1, 1, 1, 1) * noise[rows, steps]
         return noisy, (lambda gradients: gradients**2) if settings.squared else (lambda gradients: gradients)
 
-    return sum_over_path(model, images, targets, settings.score, settings.samples, step) / settings.samples
+    return sum_over_path(model, images, targets, settings.score, steps=settings.samples, step=step) / settings.samples
 
 
 def explain(
@@ -62,7 +62,7 @@ def explain(
 ) -> torch.Tensor:
     """Return the maps, float32 (N, H, W) in [0, 1]; each row's noise comes from its seed."""
     noise = torch.stack([draw_noise(images.shape[1:], settings.samples, seed) for seed in seeds]).to(images.device)
-    return to_grayscale(attribute(model, images, targets, settings, noise), settings.percentile)
+    return to_grayscale(attribute(model, images, targets, settings, noise=noise), settings.percentile)
 
 
 def cost(settings: Settings) -> Cost:

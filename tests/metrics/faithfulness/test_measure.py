@@ -121,10 +121,10 @@ def test_limits_are_of_a_cell_and_not_of_its_methods(
     chosen = {"deletion_normalized": small("deletion_normalized")}
     for wrong in (None, nothing, limits[limits["row"] != 103]):
         with pytest.raises(UserError, match="no limits of deletion_normalized"):
-            measure_rows(chosen, states, rows, pictures, list(MAPS), values="unit", seed=0, limits=wrong)
+            measure_rows(chosen, states, rows, pictures, maps=list(MAPS), values="unit", seed=0, limits=wrong)
     shuffled = limits.sample(frac=1, random_state=0)
     first, second = (
-        measure_rows(chosen, states, rows, pictures, list(MAPS), values="unit", seed=0, limits=one)
+        measure_rows(chosen, states, rows, pictures, maps=list(MAPS), values="unit", seed=0, limits=one)
         for one in (limits, shuffled)
     )
     pd.testing.assert_frame_equal(first, second)

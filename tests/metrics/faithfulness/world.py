@@ -104,7 +104,7 @@ def measured(
     if method is None:
         method = Method(lambda model, images, targets, seeds: images.abs().mean(dim=1).clamp(0, 1), values)
     return measure_rows(
-        chosen, states, rows, pictures, list(maps), values=values, seed=seed, method=method, limits=limits
+        chosen, states, rows, pictures, maps=list(maps), values=values, seed=seed, method=method, limits=limits
     )
 
 

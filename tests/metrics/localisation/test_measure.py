@@ -60,7 +60,7 @@ def dataset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 @pytest.fixture
 def objects(dataset: str) -> FrameObjects:
-    return FrameObjects(*frame_objects(dataset, range(4), SIDE, 1.0, "corrected"), SIDE)
+    return FrameObjects(*frame_objects(dataset, range(4), SIDE, 1.0, reading="corrected"), SIDE)
 
 
 @pytest.fixture(scope="module")
@@ -90,14 +90,14 @@ def measured(
     states: Any = None if model is None else OneState(model)
     given = rows() if of is None else of
     found = measure_localisation(
-        settings, states, given, pictures, list(maps), objects, values=values, interpolation="bilinear"
+        settings, states, given, pictures, maps=list(maps), objects=objects, values=values, interpolation="bilinear"
     )
     check(LOCALISATION, found, "here")
     return found
 
 
 def test_ground_truth_is_brought_into_the_frame(dataset: str, objects: FrameObjects) -> None:
-    known, boxes = frame_objects(dataset, range(4), SIDE, 1.0, "corrected")
+    known, boxes = frame_objects(dataset, range(4), SIDE, 1.0, reading="corrected")
     check(OBJECTS, known, "here")
     check(FRAME_BOXES, boxes, "here")
     assert known["boxes"].tolist() == [1, 1, 0, 1]
@@ -117,18 +117,18 @@ def test_a_box_beyond_its_image_is_named(dataset: str) -> None:
     write(BOXES, prepared_file("some", BOXES), BOXES.from_lines([{"image": 0, "number": 2, **EDGES, "right": 30.0}]))
     message = rf"^{prepared_file('some', BOXES)}: image 0, box 0: found right 30; allowed: 0 to {SIDE}, on an image of"
     with pytest.raises(UserError, match=message):
-        frame_objects(dataset, [0], SIDE, 1.0, "corrected")
+        frame_objects(dataset, [0], SIDE, 1.0, reading="corrected")
 
 
 def test_an_image_that_is_not_there_is_named(dataset: str, objects: FrameObjects) -> None:
     with pytest.raises(UserError, match=r"images\.parquet: there is no image 9; it is damaged"):
-        frame_objects(dataset, [0, 9], SIDE, 1.0, "corrected")
+        frame_objects(dataset, [0, 9], SIDE, 1.0, reading="corrected")
     with pytest.raises(UserError, match=r"^table objects: found no image 9; "):
         objects.of([0, 9])
 
 
 def test_a_data_set_without_ground_truth_has_none(dataset: str) -> None:
-    objects = FrameObjects(*frame_objects(dataset, [2], SIDE, 1.0, "corrected"), SIDE)
+    objects = FrameObjects(*frame_objects(dataset, [2], SIDE, 1.0, reading="corrected"), SIDE)
     assert not objects.has_boxes
 
 
@@ -222,7 +222,9 @@ def study(
     objects: FrameObjects, pictures: dict[int, np.ndarray], model: Classifier, maps: Any, reading: Any = "corrected"
 ) -> pd.DataFrame:
     states: Any = OneState(model)
-    found = study_boxes(MASKING, states, rows(), pictures, objects, chosen(reading=reading), seed=0, maps=maps)
+    found = study_boxes(
+        MASKING, states, rows(), pictures, objects=objects, chosen=chosen(reading=reading), seed=0, maps=maps
+    )
     check(BOX_STUDY, found, "here")
     return found
 
@@ -265,6 +267,6 @@ def test_the_published_reading_draws_other_pixels(
 
 
 def test_nothing_is_studied_without_boxes(dataset: str, pictures: dict[int, np.ndarray], model: Classifier) -> None:
-    known, boxes = frame_objects(dataset, range(4), SIDE, 1.0, "corrected")
+    known, boxes = frame_objects(dataset, range(4), SIDE, 1.0, reading="corrected")
     bare = FrameObjects(known.assign(boxes=0), boxes.head(0), SIDE)
     assert not len(study(bare, pictures, model, None))

@@ -41,7 +41,8 @@ class AllBoxes:
         self.of_image = np.split(numbers, np.flatnonzero(np.diff(numbers[:, 0])) + 1)
         sizes = [(int(one[0, 1]), int(one[0, 2])) for one in self.of_image]
         self.carried: list[Boxes] = [
-            carry_boxes(one[:, 3:], size, SIDE, 1.0, reading) for one, size in zip(self.of_image, sizes, strict=True)
+            carry_boxes(one[:, 3:], size, SIDE, 1.0, reading=reading)
+            for one, size in zip(self.of_image, sizes, strict=True)
         ]
         self.settings = LocalisationSettings(reading=reading, tolerance=15.0)
         self.starts = np.cumsum([0, *(len(one) for one in self.carried[:-1])])
