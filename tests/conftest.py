@@ -19,6 +19,7 @@ import torch
 from torch import nn
 
 from pipeline.models.cam_layer import CamLayer, Layout
+from pipeline.models import pins
 from pipeline.models.classifier import Classifier
 from pipeline.models.network import Network, NetworkSettings
 
@@ -57,6 +58,12 @@ def small_convnet(classes: int = CLASSES) -> Classifier:
         )
     network[-1].weight.data *= 4
     return wrapped(network, "3").requires_grad_(False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _pins(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """Keep the checksums of the tests' weights out of the project."""
+    pins.PINS = tmp_path_factory.mktemp("pins") / "weights.lock"
 
 
 @pytest.fixture(scope="session")

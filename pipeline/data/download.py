@@ -1,18 +1,18 @@
-"""Bringing a published file here: whole, or not at all."""
+"""Downloading a published file: whole, or not at all."""
 
 from __future__ import annotations
 
 import shutil
-import urllib.request
+import sys
 from collections.abc import Callable
-from http.client import HTTPException
 from pathlib import Path
+from urllib.request import urlopen
 
 from pipeline.core.errors import UserError
 from pipeline.core.files import atomic_write
 
-PATIENCE = 60.0
-"""Seconds after which a download that brings nothing is given up."""
+TIMEOUT = 60.0
+"""Seconds without any data after which a download fails."""
 
 
 def download(url: str, file: Path, check: Callable[[Path], None], alternative: str) -> None:
@@ -29,15 +29,17 @@ def download(url: str, file: Path, check: Callable[[Path], None], alternative: s
     """
     try:
         with atomic_write(file) as draft:
-            request = urllib.request.Request(url, headers={"User-Agent": "cose"})  # some servers turn Python's away
-            with urllib.request.urlopen(request, timeout=PATIENCE) as answer, draft.open("wb") as target:
-                shutil.copyfileobj(answer, target, 1 << 20)
-                promised = answer.headers.get("Content-Length")
-            found = draft.stat().st_size
-            if promised is not None and found != int(promised):
-                raise OSError(f"{found} of {promised} bytes came")
+            if url.startswith("file:"):
+                with urlopen(url) as answer, draft.open("wb") as target:
+                    shutil.copyfileobj(answer, target)
+            else:
+                from pooch import HTTPDownloader  # and requests with it, which only a download needs
+
+                # Some servers turn clients away that do not say who they are.
+                fetch = HTTPDownloader(progressbar=sys.stderr.isatty(), timeout=TIMEOUT, headers={"User-Agent": "cose"})
+                fetch(url, str(draft), None)
             check(draft)
-    except (OSError, ValueError, HTTPException) as error:
+    except (OSError, ValueError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(
             file, f"there is no such file, and it could not be downloaded ({reason})", fix=alternative

@@ -23,6 +23,9 @@ Epochs = Annotated[int, Field(ge=1, le=100_000)]
 State = Annotated[str, Field(pattern=r"^(trained|epoch_\d{3,})$")]
 """A state of a user's model: `trained`, or a checkpoint by the epoch that it was taken after, such as `epoch_005`."""
 
+SAFE = ("https://", "file://")
+"""Addresses whose answer nobody on the way can replace."""
+
 
 class FileWeights(Settings):
     """Weights in a file, whoever wrote it, and how its names become timm's.
@@ -31,9 +34,11 @@ class FileWeights(Settings):
         file: where it lies, or is downloaded to: safetensors, or anything that ``torch.load`` reads as tensors alone.
         package: the installed package that carries the file, which is then a path in it, where ``*`` matches anything;
             None for a file of its own.
-        url: where it is downloaded from when it is missing; None where the user has to place it.
-        sha256: its checksum or the first eight digits or more of it; None where the publisher gives none. A package's
-            file needs it: DVC does not watch packages, so the checksum is what tells that the weights are the same.
+        url: where it is downloaded from when it is missing; None where the user has to place it. An address that is
+            not https needs the whole checksum.
+        sha256: its checksum or the first eight digits or more of it; None where the publisher gives none, and what came
+            first is then pinned (`pipeline.models.pins`). A package's file needs it: DVC does not watch packages, so
+            the checksum is what tells that the weights are the same.
         inside: keys to go down before the weights are reached, such as ``[state_dict]``.
         drop: patterns (``*`` matches anything) of names that are left out.
         prefixes: what names may begin with, taken off one after the other.
@@ -55,7 +60,14 @@ class FileWeights(Settings):
     def _from_one_place(self) -> FileWeights:
         if self.package is not None and (self.url is not None or self.sha256 is None):
             raise ValueError("a file of a package has a sha256 and no url")
+        if self.url is not None and not self.url.startswith(SAFE) and not self.is_certain:
+            raise ValueError("an address with https://, or the whole sha256 (64 digits)")
         return self
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether the whole checksum is given."""
+        return self.sha256 is not None and len(self.sha256) == 64
 
     @property
     def shown(self) -> str:

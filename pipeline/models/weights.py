@@ -10,6 +10,8 @@ from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
+from typing import Any
+from urllib.parse import urlparse
 
 import torch
 
@@ -22,12 +24,14 @@ from pipeline.data.download import download
 from pipeline.models.build import arguments
 from pipeline.models.classifier import Classifier
 from pipeline.models.network import Network
+from pipeline.models.pins import check_pinned, pin
 from pipeline.models.recipe import FileWeights, ModelSettings
 from pipeline.models.weight_files import check_regular, read, tensors_inside
 from pipeline.models.weight_names import State, rename
 
 with without_compiler():
     import timm
+    from huggingface_hub import try_to_load_from_cache
 
 
 def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int, name: str) -> str | None:
@@ -53,8 +57,8 @@ def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int,
     if isinstance(settings.weights, FileWeights):
         backbone, origin = from_file(settings.weights, backbone, where, model.classifier_prefixes())
     else:
-        backbone = _fitting(from_timm(settings, image_size, where), backbone, (), settings.architecture)
-        origin = f"timm's {settings.architecture}"
+        state, origin = from_timm(settings, image_size, where)
+        backbone = _fitting(state, backbone, (), settings.architecture)
     model.network.load_state_dict(own | backbone)
     model.cache.clear()
     return origin
@@ -69,9 +73,8 @@ def load_whole(model: Classifier, settings: ModelSettings, network: Network, nam
     if isinstance(settings.weights, FileWeights):
         state, origin = from_file(settings.weights, own, where)
     else:
-        state = from_timm(settings, network.image_size, where, network.classes)
+        state, origin = from_timm(settings, network.image_size, where, network.classes)
         state = _fitting(state, own, (), settings.architecture)
-        origin = f"timm's {settings.architecture}"
     model.network.load_state_dict(state)
     model.cache.clear()
     return origin
@@ -85,10 +88,20 @@ def load_own(model: Classifier, settings: FileWeights, where: str) -> str:
     return origin
 
 
-def from_timm(settings: ModelSettings, image_size: int, where: str, classes: int = 0) -> State:
-    """Return weights as timm brings them, from its cache or the network, fitted to the image size.
+def from_timm(settings: ModelSettings, image_size: int, where: str, classes: int = 0) -> tuple[State, str]:
+    """Return weights as timm has them, fitted to the image size, from its cache or the network.
 
-    Without ``classes`` they are the backbone's.
+    Args:
+        settings: the model's entry in params.yaml.
+        image_size: side of its input in pixels.
+        where: the weights' key in params.yaml, for messages.
+        classes: of the classifier; without them the weights are the backbone's.
+
+    Returns:
+        The weights, and where they are from: the revision on timm's hub, and the file's SHA-256.
+
+    Raises:
+        UserError: timm has none, they cannot be downloaded, or they are not those that were used before (`pins`).
     """
     name = settings.architecture
     if not timm.is_model_pretrained(name):
@@ -102,7 +115,35 @@ def from_timm(settings: ModelSettings, image_size: int, where: str, classes: int
             f"timm's weights {name} could not be downloaded ({type(error).__name__}: {reason})",
             expected="a network, a cache filled elsewhere (HF_HOME), or a file (docs/paper.md)",
         ) from None
-    return dict(network.state_dict())
+    return dict(network.state_dict()), _timm_origin(name, getattr(network, "pretrained_cfg", None) or {})
+
+
+def _timm_origin(name: str, published: Mapping[str, Any]) -> str:
+    """Say where timm's weights are from, and pin the file that they were read from."""
+    file = _timm_file(published)
+    if file is None:  # a version of timm that keeps it elsewhere
+        return f"timm's {name}"
+    found, source = sha256(file), f"timm's {name}"
+    check_pinned(source, found)
+    pin(source, found)
+    hub = published.get("hf_hub_id")
+    # The hub's cache has a folder for each revision.
+    revision = f"{hub}, revision {file.parent.name}, " if hub and file.parent.parent.name == "snapshots" else ""
+    return f"{source} ({revision}SHA-256 {found})"
+
+
+def _timm_file(published: Mapping[str, Any]) -> Path | None:
+    """Return the file in the cache of the hub, or of torch's, that timm has read."""
+    if hub := published.get("hf_hub_id"):
+        repository, _, revision = str(hub).partition("@")
+        for file in (published.get("hf_hub_filename"), "model.safetensors", "pytorch_model.bin"):
+            found = try_to_load_from_cache(repository, file, revision=revision or None) if file else None
+            if isinstance(found, str):
+                return Path(found)
+    if url := published.get("url"):
+        file = Path(torch.hub.get_dir(), "checkpoints", Path(urlparse(str(url)).path).name)
+        return file if file.is_file() else None
+    return None
 
 
 def from_file(
@@ -135,9 +176,14 @@ def from_file(
         download(settings.url, path, check, f"place it there by hand ({where})")
     check_regular(path, f"{where}.file: {shown}")
     found = check_sum(path, settings.sha256, f"{where}.sha256", shown)
+    source = settings.url or shown
+    if not settings.is_certain:
+        check_pinned(source, found)
     state = tensors_inside(read(path, shown), settings.inside, shown)
     renamed = {name: tensor for name, tensor in rename(state, settings, shown).items() if not name.startswith(ignored)}
     fitting = _fitting(renamed, own, settings.fresh, shown)
+    if not settings.is_certain:  # a file that does not fit is not what anybody means to keep
+        pin(source, found)
     return {**own, **fitting}, f"{shown}, SHA-256 {found}"
 
 

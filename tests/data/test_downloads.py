@@ -7,7 +7,6 @@ import socket
 import threading
 from collections.abc import Iterator
 from functools import partial
-from http.client import IncompleteRead
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -69,24 +68,23 @@ def test_a_download_that_is_not_the_publishers_leaves_nothing(site: tuple[Path, 
     )
     assert list(folder.iterdir()) == []
     source.unlink()
-    reason = r"it could not be downloaded \(HTTP Error 404: File not found\); allowed in"
+    reason = r"it could not be downloaded \(404 Client Error: File not found for url: .*\); allowed in"
     with pytest.raises(UserError, match=reason), unpacked(str(folder), contents):
         pass
     assert list(folder.iterdir()) == []
 
 
-@pytest.mark.parametrize("error", [OSError("no\nroute"), IncompleteRead(b"the beginning", 9)])
 def test_a_download_that_breaks_off_leaves_nothing(
-    error: Exception, archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def break_off(source: BinaryIO, target: BinaryIO, size: int) -> None:
+    def break_off(source: BinaryIO, target: BinaryIO) -> None:
         target.write(b"the beginning")
-        raise error
+        raise OSError("no\nroute")
 
     monkeypatch.setattr("pipeline.data.download.shutil.copyfileobj", break_off)
     archive = archives["cifar10"] / CIFAR
     contents = downloadable(archive, archive.as_uri())
-    reason = r"it could not be downloaded \((no route|IncompleteRead\(13 bytes read, 9 more expected\))\)"
+    reason = r"it could not be downloaded \(no route\)"
     with pytest.raises(UserError, match=reason), unpacked(str(tmp_path / "folder"), contents):
         pass
     assert list((tmp_path / "folder").iterdir()) == []
@@ -95,7 +93,7 @@ def test_a_download_that_breaks_off_leaves_nothing(
 def test_a_server_that_does_not_answer_is_given_up(
     archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("pipeline.data.download.PATIENCE", 0.2)
+    monkeypatch.setattr("pipeline.data.download.TIMEOUT", 0.2)
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         contents = downloadable(archives["cifar10"] / CIFAR, f"http://127.0.0.1:{silent.getsockname()[1]}/{CIFAR}")
