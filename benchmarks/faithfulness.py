@@ -33,6 +33,7 @@ from pipeline.core.device import threads
 from pipeline.core.errors import UserError
 from pipeline.core.files import write_csv
 from pipeline.core.params import Settings
+from pipeline.core.tables import lines_of
 from pipeline.metrics.faithfulness.measure import measure_rows, references
 from pipeline.metrics.faithfulness.metric import METRICS
 from pipeline.models.states import States
@@ -59,7 +60,7 @@ OneByOne = Callable[[World, pd.DataFrame, Maps], list[float]]
 def road_one_by_one(world: World, rows: pd.DataFrame, maps: Maps) -> list[float]:
     """Score each map with grad-cam's ROAD."""
     road, scores = ROADCombined(PERCENTS), []
-    for row, one in zip(rows.itertuples(), maps, strict=True):
+    for row, one in zip(lines_of(rows), maps, strict=True):
         images = world.model.normalize(world.pictures[int(row.image)][None])
         target = ClassifierOutputSoftmaxTarget(int(row.prediction))
         scores.append(float(road(images, one[None], [target], world.model)[0]))
@@ -69,7 +70,7 @@ def road_one_by_one(world: World, rows: pd.DataFrame, maps: Maps) -> list[float]
 def curve_one_by_one(world: World, rows: pd.DataFrame, maps: Maps, *, inserted: bool) -> list[float]:
     """Score each map with a plain loop: one picture a step."""
     areas = []
-    for row, one in zip(rows.itertuples(), maps, strict=True):
+    for row, one in zip(lines_of(rows), maps, strict=True):
         picture = world.pictures[int(row.image)][None]
         images, black = world.model.normalize(picture), world.model.normalize(np.zeros_like(picture))
         blurred = gaussian_blur(images, [KERNEL, KERNEL], [SIGMA, SIGMA]) if inserted else images

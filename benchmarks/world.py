@@ -17,6 +17,7 @@ from pipeline.core.batches import batch_size
 from pipeline.core.device import device, workers
 from pipeline.core.parallel import in_order
 from pipeline.core.randomness import stream_seed
+from pipeline.core.tables import lines_of
 from pipeline.data.datasets.shapes import Settings as ShapesSettings
 from pipeline.data.datasets.shapes import load as draw_shapes
 from pipeline.data.decode import decode_images
@@ -68,7 +69,7 @@ class World:
         pixels = Inputs(self.table, self.pictures).pixels(chosen)
         return [
             Row(row.state, int(row.image), one, int(row.prediction), stream_seed(SEED, "explain", int(row.row)))
-            for row, one in zip(self.table.iloc[chosen].itertuples(), pixels, strict=True)
+            for row, one in zip(lines_of(self.table.iloc[chosen]), pixels, strict=True)
         ]
 
 

@@ -139,7 +139,7 @@ def _check_datasets() -> None:
         if dataset not in params.names("datasets"):
             raise unknown_name(params.at("training"), "dataset", dataset, params.names("datasets"))
     for dataset in params.names("datasets"):
-        loader = params.read(f"datasets.{dataset}", dict).get("loader")
+        loader = params.read(f"datasets.{dataset}.loader", str)
         params.read(f"datasets.{dataset}", DATASETS.find(loader, f"datasets.{dataset}.loader").settings)
 
 

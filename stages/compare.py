@@ -8,6 +8,7 @@ import pandas as pd
 
 from pipeline.core import grid, params
 from pipeline.core.files import METRICS, write_csv
+from pipeline.core.tables import lines_of
 from pipeline.data.plan_settings import PlanSettings
 from pipeline.data.prepared import SPLITS, prepared_file
 from pipeline.metrics.cose import StatisticsSettings
@@ -33,7 +34,7 @@ def main() -> None:
     table = compare(cose, partial(why_missing, profile="paper"))
     write_csv(FILE, table)
     print("COSE in percent (SSIM, paper protocol): ours with its interval, the paper's, difference")
-    for line in table.itertuples():
+    for line in lines_of(table):
         name = f"{line.dataset} {line.model} {line.method}"
         if pd.isna(line.ours):
             print(f"{name:<52} {'-':>6} {'':>17} {line.published:6.2f}          {line.missing}")
@@ -60,7 +61,7 @@ def _count(table: pd.DataFrame, name: str, file: Path) -> None:
 
 def _averages(cose: pd.DataFrame) -> None:
     print("\nMean COSE in percent (Table A.1): ours over so many of the paper's 20 cells, the paper's, difference")
-    for line in average_cose(cose).itertuples():
+    for line in lines_of(average_cose(cose)):
         ours = f"{'-':>6}" if pd.isna(line.ours) else f"{line.ours:6.2f}"
         difference = "" if pd.isna(line.difference) else f"{line.difference:+8.2f}"
         print(f"{line.method + ' ' + line.similarity:<52} {ours} {line.cells:>3} {line.published:13.2f} {difference}")
@@ -74,7 +75,7 @@ def _measured(study: Study) -> pd.DataFrame:
 def _study(study: Study, table: pd.DataFrame) -> None:
     if table["ours"].notna().any():
         print(f"\nOpti-CAM, {study.title}: ours with its interval, published, difference")
-    for line in table[table["ours"].notna()].itertuples():
+    for line in lines_of(table[table["ours"].notna()]):
         name = " ".join(getattr(line, key) for key in study.keys)
         interval = "" if pd.isna(line.low) else f"[{line.low:.2f}, {line.high:.2f}]"
         note = "" if pd.isna(line.note) else f"  {line.note}"
@@ -101,7 +102,7 @@ def _accuracies() -> None:
     ours = pd.read_csv(file) if file.exists() else pd.DataFrame(columns=["dataset", "model", "published"])
     both = ours[ours["published"].notna()]
     print(f"\nTest accuracy: {len(both)} of the paper's {len(theirs)} (metrics/accuracy.csv)")
-    for line in both.itertuples():
+    for line in lines_of(both):
         print(
             f"{line.dataset + ' ' + line.model:<52} {line.accuracy:6.2f} {line.published:13.2f} {line.difference:+8.2f}"
         )

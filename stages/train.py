@@ -40,7 +40,7 @@ def main(cell: str) -> None:
         table = prepared_file(dataset, IMAGES)
         pictures = decode(table, needed["image"], size, network.fitting, file=file)
         parts = {
-            name: Split(Selection(pictures, rows["image"]), rows["label"].to_numpy(np.int64))
+            str(name): Split(Selection(pictures, rows["image"]), rows["label"].to_numpy(np.int64))
             for name, rows in needed.groupby("split")
         }
         curve = pd.DataFrame(columns=CURVE)

@@ -18,8 +18,8 @@ import pytest
 import torch
 from torch import nn
 
-from pipeline.models.cam_layer import CamLayer, Layout
 from pipeline.models import pins
+from pipeline.models.cam_layer import CamLayer, Layout
 from pipeline.models.classifier import Classifier
 from pipeline.models.network import Network, NetworkSettings
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, get_args, get_origin
+from typing import Annotated, Any, TypeVar, get_args, get_origin, overload
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, Tag, TypeAdapter, ValidationError
 
@@ -20,6 +20,7 @@ from pipeline.core.errors import UserError, nearest
 from pipeline.core.yaml_file import read_yaml
 
 PARAMS = Path("params.yaml")
+T = TypeVar("T")
 
 
 class Settings(BaseModel):
@@ -116,6 +117,14 @@ def _worst(error: ValidationError) -> Any:
     return next((one for one in errors if one["type"] == "extra_forbidden"), errors[0])
 
 
+@overload
+def check(where: str, kind: type[T], value: Any) -> T: ...
+
+
+@overload
+def check(where: str, kind: Any, value: Any) -> Any: ...
+
+
 def check(where: str, kind: Any, value: Any) -> Any:
     """Check one value.
 
@@ -164,6 +173,14 @@ def sections() -> list[str]:
 def names(section: str) -> list[str]:
     """Return the keys of a section, in the order they are written."""
     return list(_lookup(section))
+
+
+@overload
+def read(key: str, kind: type[T]) -> T: ...
+
+
+@overload
+def read(key: str, kind: Any) -> Any: ...  # an annotation, such as `Seed`
 
 
 def read(key: str, kind: Any) -> Any:

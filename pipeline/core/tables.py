@@ -187,6 +187,11 @@ def check(table: Table, frame: pd.DataFrame, source: str) -> pa.Table:
     return arrow
 
 
+def lines_of(frame: pd.DataFrame) -> Iterator[Any]:
+    """Yield a frame's rows as named tuples with the index as ``Index``; what types they have, its table says."""
+    return iter(frame.itertuples())
+
+
 def _wrong_type(table: Table, column: Column, found: str, source: str) -> UserError:
     where = f"{source}: table {table.name}, column {column.name}"
     return UserError(where, f"found values of another type ({found})", expected=column.kind)
@@ -373,5 +378,5 @@ def _check_count(table: Table, written: pq.FileMetaData, source: str) -> None:
         raise UserError(f"{source}: table {table.name}", f"found {found}", fix=DAMAGED)
 
 
-_MASKED = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), pa.bool_(): pd.BooleanDtype()}
+_MASKED: dict[Any, Any] = {pa.int64(): pd.Int64Dtype(), pa.float64(): pd.Float64Dtype(), pa.bool_(): pd.BooleanDtype()}
 _PLAIN = {"int64": "int64", "float64": "float64", "bool": "bool"}

@@ -7,6 +7,7 @@ differences between them are paired. (The published code draws from one global s
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -60,7 +61,7 @@ def draw_plan(
         _row(image, "checkpoint", progress=progress) for progress in sorted(settings.checkpoints) for image in images
     ]
     layers = [_row(image, "layers", layers=count) for count in range(1, settings.layers + 1) for image in images]
-    drawn = [*trained, *random, *checkpoints, *layers]
+    drawn: list[dict[str, Any]] = [*trained, *random, *checkpoints, *layers]
     plan = pd.DataFrame(drawn)
     plan.insert(0, "turn", plan["image"].map(turns))
     plan.insert(0, "row", [row_number(names[row["image"]], row) for row in drawn])

@@ -98,10 +98,11 @@ def score_rows(
     compared = rows[rows["kind"] != "reference"]
     magnitudes = compared["magnitude"].to_numpy(dtype=np.float64, na_value=np.nan)
     transforms = compared["transform"].to_numpy()
+    groups: dict[Any, Any] = compared.groupby(references[compared.index]).indices
     scores: list[Scores] = [(0, None, None)] * len(compared)
     # One reference after the other, each prepared once. Threads would gain nothing: the steps are too short.
     with tqdm(total=len(compared), desc="score", unit="map", disable=None) as progress:
-        for reference_at, places in compared.groupby(references[compared.index]).indices.items():
+        for reference_at, places in groups.items():
             reference = Reference(_at_size(maps[reference_at], side, values), settings.window)
             for place in places.tolist():
                 other = _at_size(maps[compared.index[place]], side, values)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pipeline.core import grid, params
 from pipeline.core.device import device
@@ -128,8 +129,9 @@ def _of_cell(cell: str, dataset: str, size: int | None) -> Ready:
     network = Network.read(folder)
     if size is not None:
         network = network.model_copy(update={"image_size": size})
-    names = read(SPLITS, prepared_file(dataset, SPLITS)).drop_duplicates("label").set_index("label")["class_name"]
-    named = class_names(names.to_dict(), network.classes)
+    splits = read(SPLITS, prepared_file(dataset, SPLITS)).drop_duplicates("label")
+    known: dict[Any, Any] = splits.set_index("label")["class_name"].to_dict()
+    named = class_names(known, network.classes)
     return Ready(cell, load_states(network, folder).model(TRAINED), network, named)
 
 

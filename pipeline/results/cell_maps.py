@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -100,17 +101,17 @@ def read_cell_maps(cell: str, dataset: str, masks: int) -> CellMaps:
     """
     known = read_cell(cell_folder(cell))
     splits = read(SPLITS, prepared_file(dataset, SPLITS))
-    classes = splits.drop_duplicates("label").set_index("label")["class_name"]
+    classes: dict[Any, Any] = splits.drop_duplicates("label").set_index("label")["class_name"].to_dict()
     first = known.rows["image"][known.rows["turn"] < masks].unique().tolist()
     objects = _objects(prepared_file(dataset, IMAGES), first, known.network) if first else {}
-    names = splits.set_index("image")["name"].loc[sorted(known.pictures)]
-    side, called = known.network.image_size, class_names(classes.to_dict(), known.network.classes)
-    return CellMaps(cell, known.rows, known.pictures, side, names.to_dict(), called, objects)
+    names: dict[Any, Any] = splits.set_index("image")["name"].loc[sorted(known.pictures)].to_dict()
+    side, called = known.network.image_size, class_names(classes, known.network.classes)
+    return CellMaps(cell, known.rows, known.pictures, side, names, called, objects)
 
 
 def _objects(table: Path, images: list[int], network: Network) -> dict[int, Mask]:
     """Return the masks of those images that have one, brought to the network's size as the images are."""
-    found = read(IMAGES, table, images).set_index("image")["mask"].dropna()
+    found: dict[Any, Any] = read(IMAGES, table, images).set_index("image")["mask"].dropna().to_dict()
     side, part = network.image_size, network.fitting[0]
     return {int(image): carry_mask(mask, side, part, f"{table}: image {image}") for image, mask in found.items()}
 

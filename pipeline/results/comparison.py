@@ -12,6 +12,7 @@ import pandas as pd
 from scipy.stats import binomtest
 
 from pipeline.core.files import package_file
+from pipeline.core.tables import lines_of
 from pipeline.models.training_metrics import TrainingMetrics
 
 Number = tuple[str, str, str]
@@ -68,9 +69,9 @@ def compare(ours: pd.DataFrame, why_missing: Callable[[Number], str]) -> pd.Data
         and the reason where ours is null.
     """
     chosen = ours[(ours["similarity"] == "ssim") & (ours["protocol"] == "paper")] if len(ours) else ours
-    found = {(line.dataset, line.model, line.method): line for line in chosen.itertuples()}
+    found = {(line.dataset, line.model, line.method): line for line in lines_of(chosen)}
     lines = []
-    for theirs in published("cose").itertuples():
+    for theirs in lines_of(published("cose")):
         key = (theirs.dataset, theirs.model, theirs.method)
         line = found.get(key)
         here = line is not None and not pd.isna(line.cose)
@@ -105,11 +106,11 @@ def average_cose(ours: pd.DataFrame) -> pd.DataFrame:
     cells = set(published("cose")[["dataset", "model"]].itertuples(index=False, name=None))
     chosen = ours[(ours["protocol"] == "paper") & ours["cose"].notna()] if len(ours) else ours
     lines = []
-    for theirs in published("cose_average").itertuples():
+    for theirs in lines_of(published("cose_average")):
         for similarity in ("ssim", "spearman"):
             found = [
                 100 * float(line.cose)
-                for line in chosen.itertuples()
+                for line in lines_of(chosen)
                 if (line.method, line.similarity) == (theirs.method, similarity) and (line.dataset, line.model) in cells
             ]
             mean, known = (sum(found) / len(found) if found else None), getattr(theirs, similarity)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -90,6 +91,7 @@ def method_line(cell: CellMaps, method: MethodMaps, references: pd.Series, side:
         for group in ("consistency", "sensitivity")
     )
     panels = []
+    image: Any  # a number
     for image, row in references.items():
         saliency = method.map_of(row, cell.side)
         if saliency is None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pandas as pd
 
+from pipeline.core.tables import lines_of
+
 
 def headline(
     table: pd.DataFrame, similarity: str = "ssim", protocol: str = "paper"
@@ -11,7 +13,7 @@ def headline(
     """Return COSE by method and cell, laid out for `dvc metrics diff`: ``{method: {cell: value}}``."""
     chosen = table[(table["similarity"] == similarity) & (table["protocol"] == protocol)]
     nested: dict[str, dict[str, float | None]] = {}
-    for line in chosen.itertuples():
+    for line in lines_of(chosen):
         value = None if pd.isna(line.cose) else round(float(line.cose), 6)
         nested.setdefault(line.method, {})[line.cell] = value
     return nested

@@ -89,7 +89,8 @@ def summarize_localisation(
     lines: list[dict[str, Any]] = []
     study: list[dict[str, Any]] = []
     for name, cell in cells.items():
-        of_cell, resamples = named(name, cell), Resamples.of(cell.dataset, plan, settings, seed)
+        of_cell: dict[str, Any] = named(name, cell)
+        resamples = Resamples.of(cell.dataset, plan, settings, seed)
         of_objects = table_file(objects_folder(name), BOX_STUDY)
         boxes = read(BOX_STUDY, of_objects) if of_objects.exists() else BOX_STUDY.from_lines([])
         for part, rows in boxes.groupby("part", sort=False):

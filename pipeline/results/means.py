@@ -12,7 +12,7 @@ import pandas as pd
 
 from pipeline.core.errors import UserError
 from pipeline.core.grid import CellSettings
-from pipeline.core.tables import Column, at_least, null_where
+from pipeline.core.tables import Column, at_least, lines_of, null_where
 from pipeline.data.plan_settings import PlanSettings
 from pipeline.metrics.cose import StatisticsSettings, interval, mean_of, resample
 
@@ -102,6 +102,7 @@ def means(measured: pd.DataFrame, by: Sequence[str], resamples: Resamples) -> li
         One mapping per group, with the columns ``by`` and `NUMBERS`, in the order in which groups first appear.
     """
     lines = []
+    key: Any  # a tuple of values
     for key, rows in measured.groupby(list(by), sort=False, dropna=False):
         values = rows["value"].to_numpy(dtype=np.float64, na_value=np.nan)
         mean = mean_of(values, rows["turn"].to_numpy(), None, resamples.weights)
@@ -114,7 +115,7 @@ def means(measured: pd.DataFrame, by: Sequence[str], resamples: Resamples) -> li
 def headline(table: pd.DataFrame, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float | None]]]:
     """Return some numbers of a table for `dvc metrics diff`: ``{metric: {method: {cell: mean}}}``."""
     nested: dict[str, dict[str, dict[str, float | None]]] = {}
-    for line in table[table["metric"].isin(metrics) & table["missing"].isna()].itertuples():
+    for line in lines_of(table[table["metric"].isin(metrics) & table["missing"].isna()]):
         value = None if pd.isna(line.mean) else round(float(line.mean), 6)
         nested.setdefault(line.metric, {}).setdefault(line.method, {})[line.cell] = value
     return nested

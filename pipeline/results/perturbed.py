@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
@@ -46,7 +48,7 @@ def cases(rows: pd.DataFrame, position: int) -> list[int | None]:
         farthest = next((one.loc[one["magnitude"].abs().fillna(0).idxmax()] for one in found if len(one)), None)
         chosen.append(None if farthest is None else int(farthest["row"]))
     for others in (of_input.drop(kept.index), rows[rows["kind"] == "random"]):
-        chosen.append(int(others.loc[others["probability"].idxmax(), "row"]) if len(others) else None)
+        chosen.append(int(others["row"].iloc[int(others["probability"].to_numpy().argmax())]) if len(others) else None)
     return chosen
 
 
@@ -63,7 +65,7 @@ def perturbed_sheet(cell: CellMaps, method: MethodMaps, validity: Validity) -> S
     lines: list[Line] = []
     for position, image in enumerate(cell.references["image"].head(IMAGES_SHOWN)):
         of_image = cell.rows[cell.rows["image"] == image]
-        chosen = [None if row is None else rows.loc[row] for row in cases(of_image, position)]
+        chosen: list[Any] = [None if row is None else rows.loc[row] for row in cases(of_image, position)]
         label = cell.class_name(of_image["label"].iloc[0])
         reference = chosen[0]
         assert reference is not None

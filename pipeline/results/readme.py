@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 import pandas as pd
 
 from pipeline.core.errors import UserError, unknown_name
+from pipeline.core.tables import lines_of
 from pipeline.results.cell_maps import CellMaps, MethodMaps
 from pipeline.results.gallery import CAPTIONS, method_line, picture_line
 from pipeline.results.overlay import scales
@@ -45,7 +46,7 @@ def table(cose: pd.DataFrame, cell: str, controls: Container[str]) -> str:
     ranked = chosen[chosen["similarity"] == "spearman"].set_index("method")["cose"]
     structural = chosen[chosen["similarity"] == "ssim"].sort_values("cose", ascending=False, kind="stable")
     lines = [HEADINGS, ("---", *["--:"] * (len(HEADINGS) - 1))]
-    for line in structural.itertuples():
+    for line in lines_of(structural):
         name = f"*`{line.method}`*" if line.method in controls else f"`{line.method}`"
         if not pd.isna(line.missing):
             lines.append((name, f"left out: {line.missing}", *[UNDEFINED] * (len(HEADINGS) - 2)))
@@ -78,7 +79,7 @@ def _moves(cose: pd.DataFrame) -> str:
     moved = both[(both["paper"] - both["balanced"]).abs() > 1].sort_values("paper")
     if not len(moved):
         return "The balanced protocol moves no method by more than one place."
-    named = ", ".join(f"`{row.Index}` from {row.paper} to {row.balanced}" for row in moved.itertuples())
+    named = ", ".join(f"`{row.Index}` from {row.paper} to {row.balanced}" for row in lines_of(moved))
     return f"The balanced protocol moves by more than one place: {named}."
 
 

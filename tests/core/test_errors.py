@@ -47,9 +47,9 @@ def test_keys_name_the_profile_that_is_read(monkeypatch: pytest.MonkeyPatch) -> 
     assert params.at("seed") == "params.yaml: seed"
     monkeypatch.setattr(params, "PARAMS", Path("profiles/paper.yaml"))
     assert params.at("seed") == "profiles/paper.yaml: seed"
-    with pytest.raises(UserError, match=r"^profiles/paper\.yaml: models\.mine\.cam_layer: found 1$"):
-        with params.entry("models", "mine"):
-            raise UserError(params.at("models.*.cam_layer"), "found 1")
+    message = r"^profiles/paper\.yaml: models\.mine\.cam_layer: found 1$"
+    with pytest.raises(UserError, match=message), params.entry("models", "mine"):
+        raise UserError(params.at("models.*.cam_layer"), "found 1")
 
 
 def test_an_entry_names_its_own_errors_alone() -> None:

@@ -51,8 +51,8 @@ def test_another_file_under_a_name_that_was_used_is_an_error(given: str, lock: P
     with pytest.raises(UserError) as caught:
         load(file)
     assert str(caught.value) == (
-        f"{file}: found SHA-256 {second}; allowed: {first} ({lock}), the file that was used before; replace the file, or "
-        f"remove its line from {lock} if the new one is meant"
+        f"{file}: found SHA-256 {second}; allowed: {first} ({lock}), the file that was used before; replace the "
+        f"file, or remove its line from {lock} if the new one is meant"
     )
     assert json.loads(lock.read_text()) == {str(file): first}
 

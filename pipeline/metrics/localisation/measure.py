@@ -223,7 +223,7 @@ def study_boxes(
         cut = _Cut(part, whole, studied["image"].tolist(), objects, reading=chosen.reading, side=side)
         found = measure_rows(settings, states, studied, pictures, maps=cut, values=values, seed=seed)
         parts += [
-            {name: None if pd.isna(value) else value for name, value in line.items()} | {"part": part}
+            {str(name): None if pd.isna(value) else value for name, value in line.items()} | {"part": part}
             for line in found.drop(columns="at").to_dict("records")
         ]
     return BOX_STUDY.from_lines(parts)

@@ -104,7 +104,8 @@ class FrameObjects:
         present = objects.dropna(subset="mask")
         self._masks = dict(zip(present["image"].tolist(), present["mask"].tolist(), strict=True))
         edges = boxes[EDGES].to_numpy(np.int64)
-        self._boxes = {int(image): edges[at] for image, at in boxes.groupby("image").indices.items()}
+        groups: dict[Any, Any] = boxes.groupby("image").indices
+        self._boxes = {int(image): edges[at] for image, at in groups.items()}
         self.has_boxes = any(self._boxed.values())
 
     @classmethod
