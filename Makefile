@@ -22,7 +22,7 @@ setup: .venv/ready  ## create the environment from the lock file
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
 	@touch $@
 
-# With PROFILE=paper, `make repro` and `make params` put profiles/paper.yaml in the place of params.yaml first.
+# With PROFILE=paper, `make repro` and `make params` replace params.yaml by profiles/paper.yaml first.
 PROFILE ?=
 
 .PHONY: params

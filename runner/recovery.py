@@ -55,7 +55,7 @@ def mend() -> None:
 
 
 def _mend_lock() -> None:
-    """Keep a copy of a good dvc.lock; put the last good one in the place of a broken one."""
+    """Keep a copy of a good dvc.lock; replace a broken one by the last good one."""
     content = LOCK.read_bytes()
     if KEPT.is_file() and KEPT.read_bytes() == content:
         return

@@ -240,5 +240,5 @@ def _missing() -> Iterator[str]:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--profile", help="a profile (profiles/<name>.yaml) in the place of params.yaml")
+    parser.add_argument("--profile", help="a profile (profiles/<name>.yaml) instead of params.yaml")
     guarded(partial(main, parser.parse_args().profile))

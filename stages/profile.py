@@ -1,4 +1,4 @@
-"""Put a profile in the place of params.yaml. Not a stage of the graph: the graph begins with params.yaml."""
+"""Replace params.yaml by a profile. Not a stage of the graph: the graph begins with params.yaml."""
 
 import subprocess
 

@@ -86,7 +86,7 @@ def become(request: dict[str, Any], descriptors: list[int]) -> NoReturn:
 
 
 def _take_streams(said: dict[str, list[Any]], descriptors: list[int]) -> None:
-    """Put the client's standard streams in the place of this process's, made as Python makes them."""
+    """Replace this process's standard streams by the client's, made as Python makes them."""
     came = dict(zip(said, descriptors, strict=True))
     for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
         os.close(number)

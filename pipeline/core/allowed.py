@@ -39,7 +39,7 @@ _ALLOWED: dict[str, Callable[[Any], str]] = {
 
 
 def allowed(error: Any) -> str:
-    """Return what is allowed in the place of a value, for one of the errors that pydantic lists.
+    """Return what is allowed instead of a value, for one of the errors that pydantic lists.
 
     Args:
         error: a mapping with the keys ``type``, ``ctx``, ``msg`` and ``input``; see ``ValidationError.errors``.

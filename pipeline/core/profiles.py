@@ -23,6 +23,6 @@ def profile_file(name: str) -> Path:
 
 
 def use(profile: str) -> None:
-    """Read a profile in the place of params.yaml from now on; nothing is written."""
+    """Read a profile instead of params.yaml from now on; nothing is written."""
     if profile != "default":
         params.PARAMS = profile_file(profile)

@@ -177,7 +177,7 @@ def check(table: Table, frame: pd.DataFrame, source: str) -> pa.Table:
     arrays = []
     for column in table.columns:
         try:
-            # NaN must not become null here: it has to be found.
+            # NaN must not become null here, or nobody would find it.
             arrays.append(pa.array(frame[column.name], type=ARROW[column.kind], from_pandas=False))
         except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
             raise _wrong_type(table, column, str(error), source) from None

@@ -34,7 +34,7 @@ def read_header(file: Path) -> tuple[tuple[int, int], int]:
     """Read the beginning of an image file.
 
     Returns:
-        Width and height in pixels as they are stored, and how the image has to be turned to be upright: EXIF's
+        Width and height in pixels as they are stored, and how the image must be turned to be upright: EXIF's
         orientation, 1 to 8, of which 1 is not at all.
 
     Raises:

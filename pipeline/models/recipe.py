@@ -104,7 +104,7 @@ class ModelSettings(NetworkSettings):
 
 
 class TrainingSettings(Settings):
-    """How the models of one dataset are trained; only ``epochs`` has to be said.
+    """How the models of one dataset are trained; only ``epochs`` is required.
 
     Attributes:
         epochs: passes over the training split.
@@ -144,7 +144,7 @@ WITHOUT_RECIPE = 100
 after *NNN* percent of the training."""
 
 AS_IT_IS = "none"
-"""In the place of a recipe: the models of a dataset keep the weights and the classes that they come with."""
+"""Instead of a recipe: the models of a dataset keep the weights and the classes that they come with."""
 
 
 def _which_recipe(value: Any) -> str:

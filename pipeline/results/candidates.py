@@ -40,7 +40,7 @@ class Candidate:
 
     @property
     def control(self) -> bool:
-        """Whether it knows nothing of the model."""
+        """Whether it does not look at the model."""
         return self.method.control
 
     def at(self, layer: str) -> Candidate:
@@ -100,7 +100,7 @@ def at_layers(candidates: Sequence[Candidate], layers: Sequence[str]) -> list[Ca
 
 
 def controls() -> list[str]:
-    """Return the names of the methods that know nothing of the model."""
+    """Return the names of the methods that do not look at the model."""
     return [name for name, method in METHODS.items() if method.control]
 
 

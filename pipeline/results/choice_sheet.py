@@ -31,7 +31,7 @@ def choice_sheet(choice: Choice, metric: str, model: str, line: str, *, class_na
     rows = [panels[at : at + COLUMNS] for at in range(0, len(panels), COLUMNS)]
     hidden = len(choice.measured) - len(shown)
     text = (
-        f"{line} Maps explain the class {class_name(choice.target)}; the best comes first. Controls know nothing of "
+        f"{line} Maps explain the class {class_name(choice.target)}; the best comes first. Controls do not look at "
         f"the model." + (f" {hidden} more are in the table." if hidden else "")
     )
     names = [_places(at, len(row), len(shown)) for at, row in enumerate(rows)]

@@ -175,7 +175,7 @@ def measure(
 
 
 def verdict(choice: Choice, metric: str, *, better: str) -> str:
-    """Say in a line which candidate is best, and whether it beats those that know nothing of the model."""
+    """Say in a line which candidate is best, and whether it beats those that do not look at the model."""
     best, control = choice.best(control=False), choice.best(control=True)
     if best is None:
         return f"{metric} is undefined for every method."

@@ -67,5 +67,5 @@ def wrapped(words: str, width: float, size: float, weight: Weight = "normal", *,
 
 
 def number(value: Any, digits: int = 2) -> str:
-    """Return a number with some digits after the point, and a dash in the place of one that is not defined."""
+    """Return a number with some digits after the point, and a dash for one that is not defined."""
     return "–" if pd.isna(value) else f"{round(value, digits) + 0.0:.{digits}f}".replace("-", "−")  # never −0.00

@@ -31,7 +31,7 @@ def table(cose: pd.DataFrame, cell: str, controls: Container[str]) -> str:
     Args:
         cose: the table ``cose``, as in metrics/cose.csv.
         cell: name of one of its cells.
-        controls: methods that know nothing of the model.
+        controls: methods that do not look at the model.
 
     Returns:
         The table, in percent, under the paper's protocol, and a line that says so. Images and rows are those behind
@@ -58,10 +58,10 @@ def table(cose: pd.DataFrame, cell: str, controls: Container[str]) -> str:
         lines.append((name, _percent(line.cose) + interval, *map(_percent, shares), f"{images:.0f}", f"{rows:.0f}"))
     said = f"Cell `{cell}`, in percent, paper protocol, with intervals over images; `metrics/cose.csv` has all numbers."
     if any(method in controls for method in structural["method"]):
-        said += " In italics: controls, whose maps know nothing of the model."
+        said += " In italics: controls, which do not look at the model."
     said += (
-        " Intervals that overlap are not a comparison: methods share their rows, so differences between them are "
-        f"paired, and vary less. {_moves(cose[cose['cell'] == cell])}"
+        " Overlapping intervals do not mean that two methods are equal: methods share their rows, so differences between "
+        f"them are paired and vary less. {_moves(cose[cose['cell'] == cell])}"
     )
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", said])
 
@@ -78,9 +78,9 @@ def _moves(cose: pd.DataFrame) -> str:
     both = pd.DataFrame(places).dropna().astype(int)
     moved = both[(both["paper"] - both["balanced"]).abs() > 1].sort_values("paper")
     if not len(moved):
-        return "The balanced protocol moves no method by more than one place."
+        return "Under the balanced protocol, no method changes its rank by more than one."
     named = ", ".join(f"`{row.Index}` from {row.paper} to {row.balanced}" for row in lines_of(moved))
-    return f"The balanced protocol moves by more than one place: {named}."
+    return f"Under the balanced protocol, ranks change by more than one for {named}."
 
 
 def _percent(value: float) -> str:

@@ -1,4 +1,4 @@
-"""What the controls share: maps that know nothing of the model, which a method should do better than."""
+"""What the controls share: maps that do not look at the model, which a method should do better than."""
 
 from __future__ import annotations
 

@@ -68,7 +68,7 @@ class Method:
         values: what kind of values its maps have.
         cost: ``settings -> Cost``.
         storage: the type in which its maps are kept on disk; None for what is usual for the kind of values.
-        control: whether its maps know nothing of the model, so that a method should do better.
+        control: whether its maps do not look at the model, so that a method should do better.
         at_layer: whether it reads the model's CAM layer.
     """
 

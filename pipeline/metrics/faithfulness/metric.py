@@ -49,7 +49,7 @@ class Metric:
             last from those of ``limits`` where it has them. A pure function of whole arrays.
         better: which values are better; None for one that only describes a map.
         best: the best value there can be; None where there is none.
-        chance: expected of maps that know nothing of the model; None where that depends on the model.
+        chance: expected of maps that do not look at the model; None where that depends on the model.
         orders: whether it uses the order of the pixels alone, so that a constant map has no value.
         limits: ``settings -> probe`` about every image alone, without a map; asked once for a cell and all its methods.
         needs: what it takes: the map; the model; the method, to explain again.

@@ -1,4 +1,4 @@
-"""Official metric (OM): localisation error of the first guess, which has to be the right class too.
+"""Official metric (OM): localisation error of the first guess, which must be the right class too.
 
 1 - max over boxes [IoU > 0.5] · [the first guess is right], so that it is never below the localisation error. Source:
 O. Russakovsky et al., ImageNet Large Scale Visual Recognition Challenge, 2015.
