@@ -40,7 +40,7 @@ test: setup  ## run the tests
 	COSE_THREADS=1 OMP_NUM_THREADS=1 python -m pytest -n $$(nproc 2>/dev/null || echo 2) --dist loadfile --no-loadscope-reorder
 
 .PHONY: test-fast
-test-fast: setup  ## run the tests that take less than ten seconds each
+test-fast: setup  ## run the quick tests, in less than two minutes on two cores
 	COSE_THREADS=1 OMP_NUM_THREADS=1 python -m pytest -n $$(nproc 2>/dev/null || echo 2) --dist load -m 'not slow and not full'
 
 .PHONY: test-full

@@ -177,13 +177,13 @@ def main() -> None:
             shared["forward_ms"] = floor.now("forward")
             print(
                 f"\n{model} at {arguments.image_size} pixels on {shared['device']}, {threads()} threads: "
-                f"{shared['forward_ms']:.3g} ms a forward pass ({floor.words['forward']})"
+                f"{shared['forward_ms']:.3g} ms per forward pass ({floor.words['forward']})"
             )
             for family in FAMILIES:
                 line = measure(world, family, floor, arguments.few, repeats=arguments.repeats)
                 ratio = f", {line['ratio']:.1f} times as fast as one by one" if line["ratio"] else ""
                 print(
-                    f"  {family:11s} {line['ms_per_map']:9.3g} ms a map ({line['fastest']:.3g} to "
+                    f"  {family:11s} {line['ms_per_map']:9.3g} ms per map ({line['fastest']:.3g} to "
                     f"{line['slowest']:.3g}), efficiency {line['efficiency']:.2f}{ratio}",
                     flush=True,
                 )

@@ -70,7 +70,7 @@ class Floor:
 
 
 def _evaluation(world: World, kind: str, model: Classifier, size: int, *, share: str) -> float:
-    """Return milliseconds an image of one way to evaluate."""
+    """Return milliseconds per image of one way to evaluate."""
     together = share == SHARED
     count = 1 if together else threads()
     torch.set_num_threads(threads() if together else 1)

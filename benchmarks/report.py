@@ -57,8 +57,8 @@ def speed_tables(table: pd.DataFrame) -> str:
         ours = group[group["way"] == "ours"].set_index("method")
         first = ours.iloc[0]  # methods measured on another day may have found another machine; floor_ms is their own
         lines += [
-            f"{_title(key)}: at best {first['forward_ms']:.3g} ms a forward pass, "
-            f"{first['gradient_ms']:.3g} ms a gradient\n",
+            f"{_title(key)}: at best {first['forward_ms']:.3g} ms per forward pass, "
+            f"{first['gradient_ms']:.3g} ms per gradient\n",
             "| method | image by image, ms | library at best, ms | ours, ms (fastest to slowest) "
             "| image by image ÷ ours | floor, ms | efficiency: kernel | stage "
             "| differs from the library at most (on average) | MB per 1,000 maps | storing moves SSIM, Spearman |",
@@ -132,8 +132,8 @@ def faithfulness_tables(table: pd.DataFrame) -> str:
     for (model, side, device, threads), group in table.groupby(FAITHFULNESS_KEY, sort=False):
         lines += [
             f"\n**{model} at {side} pixels**, {device}, {threads} threads: at best "
-            f"{_number(group['forward_ms'].iloc[0])} ms a forward pass\n",
-            "| family | forward passes a map | one by one, ms | ours, ms (fastest to slowest) | one by one ÷ ours "
+            f"{_number(group['forward_ms'].iloc[0])} ms per forward pass\n",
+            "| family | forward passes per map | one by one, ms | ours, ms (fastest to slowest) | one by one ÷ ours "
             "| floor, ms | efficiency | values differ at most |",
             "|---|--:|--:|--:|--:|--:|--:|--:|",
         ]

@@ -274,7 +274,7 @@ def main() -> None:
             shared |= {"forward_ms": forward, "gradient_ms": differentiated}
             print(
                 f"\n{model} at {arguments.image_size} pixels on {shared['device']}, {threads()} threads: "
-                f"{forward:.3g} ms a forward pass, {differentiated:.3g} ms a gradient "
+                f"{forward:.3g} ms per forward pass, {differentiated:.3g} ms per gradient "
                 f"({floor.words['gradient']})"
             )
             for label, name, settings in _variants(arguments.methods, arguments.scale):
@@ -291,7 +291,7 @@ def main() -> None:
 
 def _show(lines: list[dict[str, Any]]) -> None:
     for line in lines:
-        text = f"  {line['method']:22s} {line['way']:10s} {line['ms_per_map']:9.3g} ms a map"
+        text = f"  {line['method']:22s} {line['way']:10s} {line['ms_per_map']:9.3g} ms per map"
         text += f" ({line['fastest']:.3g} to {line['slowest']:.3g})"
         if line.get("ratio"):
             text += f"  {line['ratio']:6.1f} x"

@@ -24,7 +24,8 @@ def main(dataset: str) -> None:
     seed = params.read("seed", params.Seed)
     loader = DATASETS.find(params.read(f"datasets.{dataset}.loader", str), f"datasets.{dataset}.loader")
     settings = params.read(f"datasets.{dataset}", loader.settings)
-    collection = loader.load(settings, seed)
+    with params.entry("datasets", dataset):
+        collection = loader.load(settings, seed)
     collection.check_texts(f"datasets.{dataset}")
     splits = draw_splits(collection, settings.split, seed, dataset)
     plan = draw_plan(splits, params.read("plan", PlanSettings), settings.image_size, seed, dataset=dataset)

@@ -34,6 +34,16 @@ def pytest_configure() -> None:
             signal.signal(number, handler)
 
 
+PROCESSES = ("chain", "runner", "warm")
+"""Folders whose tests start the pipeline's stages, and are slow because they do."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if item.path.parent.name in PROCESSES and item.path.parent.parent.name == "tests":
+            item.add_marker(pytest.mark.slow)
+
+
 def wrapped(network: nn.Module, cam: str, layout: Layout = "channels_first") -> Classifier:
     """Return a network of a test's own as a classifier in evaluation mode, its CAM layer at a path."""
     return Classifier(network, MEAN, STD, CamLayer(cam, layout, None)).eval()

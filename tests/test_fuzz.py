@@ -13,6 +13,7 @@ def test_there_are_enough_cases() -> None:
     assert sum(count for _, count in KINDS.values()) >= 600
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("kind", KINDS)
 def test_damage_becomes_one_line_or_nothing(kind: str, tmp_path: Path) -> None:

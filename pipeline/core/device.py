@@ -77,12 +77,13 @@ def device() -> torch.device:
     """Return the device to compute on and set the number of threads.
 
     Raises:
-        UserError: ``COSE_DEVICE`` names no device that this machine has, or ``COSE_THREADS`` is no positive number.
+        UserError: ``COSE_DEVICE`` names a device that this machine does not have, or ``COSE_THREADS`` is not a
+            positive number.
     """
     import torch
 
     torch.set_num_threads(threads())
-    # Ten bits of mantissa are no rounding of a gradient that pixels are ranked by.
+    # Ten bits of mantissa are too few for gradients that pixels are ranked by.
     torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
     name = os.environ.get("COSE_DEVICE") or ("cuda" if torch.cuda.is_available() else "cpu")
     try:

@@ -83,10 +83,10 @@ def entry(section: str, name: str) -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        unnamed = at(f"{section}.*")
-        if not error.where.startswith(unnamed):
+        unnamed, named = at(f"{section}.*"), at(f"{section}.{name}")
+        if unnamed not in str(error):
             raise
-        raise error.at(at(f"{section}.{name}") + error.where.removeprefix(unnamed)) from None
+        raise error.rewritten(lambda text: text.replace(unnamed, named)) from None
 
 
 def explain_error(where: str, error: ValidationError, known: dict[str, Any] | None = None) -> UserError:

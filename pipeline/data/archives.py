@@ -209,13 +209,13 @@ def check_classes(root: Path, found: int, allowed: int) -> None:
 
 
 def list_folders(root: Path, classes: int, settings: ArchivedSettings, apart: str = "") -> dict[str, list[Path]]:
-    """Find the JPEG files of a dataset that has a folder a class.
+    """Find the JPEG files of a dataset that has one folder per class.
 
     Args:
         root: the folder of the folders.
         classes: how many there are.
         settings: how many images there are.
-        apart: the name of a folder that is no class.
+        apart: the name of a folder that is not a class.
 
     Returns:
         The names of the folders and the files of each, both in the order of their names.

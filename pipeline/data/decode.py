@@ -66,7 +66,7 @@ def open_image(encoded: bytes, source: str) -> Image.Image:
             raise
         reason = " ".join(re.sub(r"<_io.BytesIO.*>", "it", str(error)).split()) or type(error).__name__
         raise UserError(source, f"not a readable image ({reason})", fix="replace or remove the file") from None
-    if image.mode.startswith("I"):  # 16 bits a pixel, which Pillow would clip to white
+    if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow would clip to white
         image = Image.fromarray((np.asarray(image).clip(0, 65535) // 257).astype(np.uint8))
     return image
 
@@ -130,7 +130,7 @@ def decode_images(
         uint8 array (N, size, size, 3), RGB.
 
     Raises:
-        UserError: a file is no readable image, or one far too long.
+        UserError: a file is not a readable image, or one far too long.
     """
     resample = FILTERS[interpolation]
     fitted = [

@@ -44,7 +44,7 @@ def read_devkit(folder: Path) -> list[str]:
             )
         labels.append(wnids[int(text)])
     if not labels:
-        raise UserError(truth, "found no lines", expected="one an image")
+        raise UserError(truth, "found no lines", expected="one per image")
     return labels
 
 

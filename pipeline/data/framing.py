@@ -88,7 +88,7 @@ def carry_mask(encoded: bytes, side: int, crop_fraction: float, source: str) -> 
         bool (side, side).
 
     Raises:
-        UserError: the bytes are no readable image.
+        UserError: the bytes are not a readable image.
     """
     mask = open_image(encoded, source).convert("L").point(lambda value: 255 if value else 0)
     return np.asarray(fit(mask, side, crop_fraction, Image.Resampling.NEAREST, source=source)) > 0

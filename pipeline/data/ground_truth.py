@@ -22,7 +22,7 @@ def clip_box(box: Box, size: tuple[int, int], source: str) -> Box:
         The part of the box that lies on the image.
 
     Raises:
-        UserError: nothing of it does, or it is no box.
+        UserError: nothing of it does, or it is not a box.
     """
     width, height = size
     edges = np.clip([box.left, box.top, box.right, box.bottom], 0, [width, height, width, height])
@@ -64,7 +64,7 @@ def encode_mask(inside: npt.NDArray[np.bool_], size: tuple[int, int], source: st
         source: the mask's file, for an error.
 
     Returns:
-        The bytes of the PNG; None for a mask without an object, which is no ground truth.
+        The bytes of the PNG; None for a mask without an object, which is not a ground truth.
 
     Raises:
         UserError: the mask is not of the image's size.

@@ -49,7 +49,7 @@ def read_boxes(file: Path, size: tuple[int, int], first: int) -> list[Box]:
 def _read_box(file: Path, size: tuple[int, int], first: int, number: int, *, element: ElementTree.Element) -> Box:
     box = element.find("bndbox")
     if box is None:
-        raise UserError(f"{file}: object {number}", "found no <bndbox>", expected="one an object")
+        raise UserError(f"{file}: object {number}", "found no <bndbox>", expected="one per object")
     left, top, right, bottom = (_number(file, box, edge) for edge in ("xmin", "ymin", "xmax", "ymax"))
     return clip_box(Box(left - first, top - first, right, bottom), size, f"{file}: object {number}")
 

@@ -44,7 +44,7 @@ def layer_at(network: nn.Module, path: str) -> nn.Module:
                 params.at("models.*.cam_layer"), f"found {path!r}", fix=f"there is no {part!r} (here: {parts})"
             ) from None
     if not isinstance(layer, nn.Module):
-        raise UserError(params.at("models.*.cam_layer"), f"found {path!r}, which is no layer")
+        raise UserError(params.at("models.*.cam_layer"), f"found {path!r}, which is not a layer")
     return layer
 
 

@@ -105,7 +105,7 @@ def train(
         A table with the columns `CURVE` and one line an epoch.
 
     Raises:
-        UserError: a loss is no longer finite.
+        UserError: a loss is not finite any more.
     """
     learner = Learner(model, training, validation, settings)
     schedule = torch.optim.lr_scheduler.ReduceLROnPlateau(

@@ -124,7 +124,10 @@ def choose(
 
 
 def _explained(ready: Ready, one: Candidate, images: torch.Tensor, target: int, *, seed: int) -> tuple[Map, float]:
-    model: Classifier = ready.model if one.layer is None else ready.at_layer(one.layer)
+    try:
+        model: Classifier = ready.model if one.layer is None else ready.at_layer(one.layer)
+    except UserError as error:
+        raise error.at(f"methods: {one.name}") from None
     start = time.perf_counter()
     try:
         maps = one.method.explain(model, images, torch.tensor([target]).to(images.device), one.settings, [seed])

@@ -60,8 +60,8 @@ def table(cose: pd.DataFrame, cell: str, controls: Container[str]) -> str:
     if any(method in controls for method in structural["method"]):
         said += " In italics: controls, which do not look at the model."
     said += (
-        " Overlapping intervals do not mean that two methods are equal: methods share their rows, so differences between "
-        f"them are paired and vary less. {_moves(cose[cose['cell'] == cell])}"
+        " Overlapping intervals do not mean that two methods are equal: methods share their rows, so differences "
+        f"between them are paired and vary less. {_moves(cose[cose['cell'] == cell])}"
     )
     return "\n".join([*(f"| {' | '.join(line)} |" for line in lines), "", said])
 

@@ -278,7 +278,11 @@ def accuracy_of_two(path: Path) -> None:
 
 EXPLAIN, SCORE = (("--cell", CELL, "--method", "lime"),) * 2
 DAMAGE: dict[str, tuple[str, Callable[[Path], None], tuple[str, ...]]] = {
-    f"data/explanations/{CELL}/lime/maps.npy": (r"the map of row \d+ is not the one", reversed_maps, ("score", *SCORE)),
+    f"data/explanations/{CELL}/lime/maps.npy": (
+        r"the map of row \d+: not the one that was written",
+        reversed_maps,
+        ("score", *SCORE),
+    ),
     f"data/explanations/{CELL}/lime/index.parquet": ("another program", cut, ("faithfulness", *SCORE)),
     f"data/cells/{CELL}/pictures.npy": ("found a file with the SHA-256", other_pictures, ("explain", *EXPLAIN)),
     f"data/cells/{CELL}/rows.parquet": ("another program", cut, ("explain", *EXPLAIN)),

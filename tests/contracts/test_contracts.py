@@ -205,6 +205,7 @@ def dataset_settings(name: str, tmp_path: Path) -> dict[str, object]:
     return raw
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DATASETS)
 def test_dataset(name: str, tmp_path: Path) -> None:
     loader = DATASETS[name]

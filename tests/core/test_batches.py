@@ -110,7 +110,7 @@ def test_a_single_image_that_does_not_fit_is_one_clear_line(monkeypatch: pytest.
     def work() -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    with pytest.raises(UserError, match="memory ran out on cpu for a single image of 224 pixels a side"):
+    with pytest.raises(UserError, match="device cpu: memory ran out for a single image of 224 pixels a side"):
         with_smaller_batches(work, 224, CPU)
 
 

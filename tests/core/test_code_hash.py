@@ -187,6 +187,7 @@ def other_pythons() -> dict[str, str]:
     return found
 
 
+@pytest.mark.slow
 def test_other_pythons_find_the_same_hashes(tmp_path: Path) -> None:
     others = other_pythons()
     if not others:

@@ -55,7 +55,7 @@ def nothing_is_left(folder: Path) -> bool:
 @pytest.mark.parametrize(
     ("work", "line"),
     [
-        ("raise UserError('a: found b; allowed: c')", "a: found b; allowed: c"),
+        ("raise UserError('a', 'found b', expected='c')", "a: found b; allowed: c"),
         ("open('none/here')", "none/here: No such file or directory"),
         ("open('data')", "data: Is a directory"),
         ("raise PermissionError(13, 'Permission denied', 'data/x')", "data/x: Permission denied"),

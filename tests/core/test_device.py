@@ -103,7 +103,7 @@ def test_the_first_error_stops_the_work() -> None:
     def work(number: int) -> int:
         started.append(number)
         if number == 3:
-            raise UserError("number 3")
+            raise UserError("number 3", "found wrong")
         return number
 
     with pytest.raises(UserError, match="number 3"):

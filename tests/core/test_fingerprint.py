@@ -112,6 +112,7 @@ def test_an_error_leaves_the_old_fingerprints(changed: Changed) -> None:
     assert Path("data/code/score.json").read_text() == before
 
 
+@pytest.mark.slow
 def test_the_fingerprints_of_this_code(tmp_path: Path) -> None:
     for package in ("pipeline", "stages", "warm"):
         shutil.copytree(ROOT / package, tmp_path / package, ignore=shutil.ignore_patterns("__pycache__"))

@@ -98,6 +98,7 @@ def grid_files(world: World) -> dict[str, Any]:
     return {file.relative_to(root).as_posix(): json.loads(file.read_text()) for file in root.rglob("*.json")}
 
 
+@pytest.mark.slow
 def test_the_projects_own_params_are_good_and_laid_out_file_by_file(world: World) -> None:
     world.stage("check_params")
     assert (world.root / "data/gates/params.json").exists()
@@ -126,6 +127,7 @@ def test_the_projects_own_params_are_good_and_laid_out_file_by_file(world: World
     assert files == explained | left_out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", PARAMS["saliency"])
 def test_what_is_laid_out_is_what_was_checked(method: str, world: World) -> None:
     world.edit(f"{CELL}.without", {})
@@ -246,6 +248,7 @@ def test_a_model_needs_its_architecture_alone(world: World) -> None:
     assert (world.root / "data/gates/params.json").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("stage", "arguments", "message"),
     [

@@ -46,7 +46,7 @@ def test_a_missing_package_says_what_to_install() -> None:
     with pytest.raises(UserError) as caught:
         installed_files("no-such-package", "*")
     assert str(caught.value) == (
-        "the package no-such-package is not installed; allowed: the one in requirements.lock (`make setup` installs "
+        "package no-such-package: not installed; allowed: the one in requirements.lock (`make setup` installs "
         "it, and so does `pip install no-such-package`)"
     )
 
@@ -64,7 +64,7 @@ def test_a_package_without_the_file_is_named_with_its_version(harm: str, site: P
     with pytest.raises(UserError) as caught:
         installed_files("fine-pictures", pattern)
     assert str(caught.value) == (
-        f"the package fine-pictures 1.2 has no file {absent}; allowed: the version in requirements.lock, installed "
+        f"package fine-pictures 1.2: found no file {absent}; allowed: the version in requirements.lock, installed "
         "whole (`pip install --force-reinstall fine-pictures`)"
     )
 

@@ -214,6 +214,7 @@ def refused(world: World, monkeypatch: pytest.MonkeyPatch) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("key", "value", "message"), CASES)
 def test_bad_value(world: World, key: str, value: Any, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
     world.edit(key, value)
@@ -228,6 +229,7 @@ def test_the_checksum_of_a_file_that_is_there_is_said(world: World, monkeypatch:
     )
 
 
+@pytest.mark.slow
 def test_the_command_prints_one_line_and_fails(world: World) -> None:
     world.edit("saliency.lime.samples", 0)
     done = world.stage("check_params", check=False)
@@ -244,6 +246,7 @@ def test_numbers_are_read_as_dvc_reads_them(world: World, monkeypatch: pytest.Mo
     assert params.read("training.digits.augment", bool) is True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- 1", "found list; a mapping")])
 def test_unreadable_params(world: World, text: str, message: str) -> None:
     (world.root / "params.yaml").write_text(text)
@@ -253,6 +256,7 @@ def test_unreadable_params(world: World, text: str, message: str) -> None:
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_traceback_when_asked_for(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COSE_TRACEBACK", "1")
     world.edit("seed", -1)

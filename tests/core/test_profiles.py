@@ -27,6 +27,7 @@ def world(tmp_path: Path) -> World:
     return made
 
 
+@pytest.mark.slow
 def test_there_and_back(world: World) -> None:
     default = (world.root / "params.yaml").read_bytes()
     world.stage("profile", "--name", "opti_cam")
@@ -38,6 +39,7 @@ def test_there_and_back(world: World) -> None:
     assert (world.root / "params.yaml").read_bytes() == default
 
 
+@pytest.mark.slow
 def test_changes_that_are_in_no_profile_are_not_lost(world: World) -> None:
     world.edit("plan.images", 9)
     mine = (world.root / "params.yaml").read_bytes()
@@ -63,6 +65,7 @@ def test_without_git_nothing_is_overwritten(tmp_path: Path) -> None:
     assert (world.root / "params.yaml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_an_unknown_profile_is_one_line(world: World) -> None:
     for stage, option in (("profile", "--name"), ("estimate", "--profile")):
         done = world.stage(stage, option, "papr", check=False)

@@ -61,6 +61,7 @@ def test_every_rule_has_a_row_that_breaks_it() -> None:
     assert {rule.meaning for _, rule in RULES} == set(BREAKS)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_a_valid_table_passes_both(table: Table) -> None:
     check(table, example(table), "test")
@@ -69,6 +70,7 @@ def test_a_valid_table_passes_both(table: Table) -> None:
     assert report["expectations"] >= 3 + len(table.rules) + sum(not column.nullable for column in table.columns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("table", "rule"), RULES, ids=[f"{table.name}: {rule.meaning}" for table, rule in RULES])
 def test_a_row_that_breaks_a_rule_is_refused_by_both(table: Table, rule: Rule) -> None:
     row, values = BREAKS[rule.meaning]
@@ -90,6 +92,7 @@ def test_a_row_that_breaks_a_rule_is_refused_by_both(table: Table, rule: Rule) -
 LOOSE = replace(PLAN, name="rules of the plan", columns=tuple(replace(c, nullable=True) for c in PLAN.columns))
 
 
+@pytest.mark.slow
 def test_both_say_the_same_of_drawn_tables() -> None:
     rng = np.random.default_rng(0)
     said: dict[str, set[bool]] = {rule.meaning: set() for rule in PLAN.rules}

@@ -22,6 +22,7 @@ from tests.tables import TABLES, example
 Spoil = Callable[[pd.DataFrame], pd.DataFrame]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("table", TABLES.values(), ids=TABLES)
 def test_a_table_comes_back_as_it_was_written(table: Table, tmp_path: Path) -> None:
     frame, path = example(table), tmp_path / "deep" / "table.parquet"
@@ -168,6 +169,7 @@ def test_the_same_rows_written_with_their_number_are_read(tmp_path: Path) -> Non
     assert read(SPLITS, path).equals(example(SPLITS))
 
 
+@pytest.mark.slow
 def test_every_flipped_byte_of_a_page_is_noticed(tmp_path: Path) -> None:
     path = tmp_path / "splits.parquet"
     write(SPLITS, path, example(SPLITS))

@@ -18,6 +18,7 @@ from tests.publishers import PUBLISHERS
 pytestmark = pytest.mark.usefixtures("scratch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "archive"), [(name, archive) for name, held in ARCHIVES.items() for archive in held])
 def test_an_archive_that_is_cut_short_is_not_unpacked(
     name: str, archive: str, archives: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -55,8 +55,8 @@ ROW = np.zeros((2, 3072), np.uint8)
         ({"labels": [0, 1]}, "data: found no array of bytes; allowed: one of N by 3072"),
         ({"data": ROW[:, :7], "labels": [0, 1]}, "data: found no array of bytes; allowed: one of N by 3072"),
         ({"data": ROW.astype(float), "labels": [0, 1]}, "data: found no array of bytes; allowed: one of N by 3072"),
-        ({"data": ROW}, "labels: found no labels; allowed: a list of 2, one a picture"),
-        ({"data": ROW, "labels": [0, 1, 2]}, "labels: found 3 labels; allowed: a list of 2, one a picture"),
+        ({"data": ROW}, "labels: found no labels; allowed: a list of 2, one per picture"),
+        ({"data": ROW, "labels": [0, 1, 2]}, "labels: found 3 labels; allowed: a list of 2, one per picture"),
         ({"data": ROW, "labels": [0, 10]}, "labels: found 10; allowed: 0 to 9"),
     ],
 )

@@ -84,7 +84,7 @@ def test_names_that_no_table_holds_are_refused(name: bytes, tmp_path: Path) -> N
 
 
 def test_image_folder_refuses_what_it_cannot_use(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"datasets: source: found '.*missing', which is no folder"):
+    with pytest.raises(UserError, match=r"datasets\.\*\.source: found '.*missing', which is not a folder"):
         image_folder.load(settings(tmp_path / "missing"), 0)
     with pytest.raises(UserError, match=r"found 0 class folder\(s\); at least 2"):
         image_folder.load(settings(tmp_path), 0)
@@ -240,7 +240,7 @@ def test_image_folder_reads_boxes_as_imagenet_has_them(beside: bool, tmp_path: P
         ("<html/>", "found <html>; allowed: <annotation>"),
         (
             "<annotation><object><name>bee</name></object></annotation>",
-            "object 1: found no <bndbox>; allowed: one an object",
+            "object 1: found no <bndbox>; allowed: one per object",
         ),
         (
             "<annotation><size><width>49</width></size></annotation>",
@@ -274,7 +274,7 @@ def test_image_folder_refuses_boxes_that_it_cannot_use(content: str, message: st
 def test_image_folder_refuses_a_folder_without_boxes(tmp_path: Path) -> None:
     root = folder_of_pictures(tmp_path / "pictures", per_class=2)
     with pytest.raises(
-        UserError, match=r"params\.yaml: datasets: boxes: found '.*missing', which is no folder; allowed"
+        UserError, match=r"params\.yaml: datasets\.\*\.boxes: found '.*missing', which is not a folder; allowed"
     ):
         image_folder.load(settings(root, root / "missing"), 0)
     with pytest.raises(UserError, match=r"boxes: found '.*elsewhere'; allowed: .*pictures, or a folder in it"):

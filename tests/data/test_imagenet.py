@@ -74,7 +74,7 @@ def number_of(name: str) -> int:
 
 
 def in_folders(root: Path) -> Path:
-    """Move the images into a folder a class; return the folder of these."""
+    """Move the images into one folder per class; return the folder of these."""
     for number, (label, _) in enumerate(imagenet_members(PER_CLASS), 1):
         name = f"ILSVRC2012_val_{number:08d}.JPEG"
         (root / "val" / IMAGENET_CLASSES[label]).mkdir(parents=True, exist_ok=True)
@@ -262,7 +262,7 @@ def test_a_missing_file_of_boxes_is_named(copy: Path) -> None:
 
 
 WRONG_BOXES = [
-    ("<object>.*</object>", "", "found no box; allowed: at least one an image, or `boxes: false`, to do without"),
+    ("<object>.*</object>", "", "found no box; allowed: at least one per image, or `boxes: false`, to do without"),
     (
         "<xmin>.*</ymax>",
         "<xmin>90</xmin><ymin>1</ymin><xmax>95</xmax><ymax>9</ymax>",
@@ -270,7 +270,7 @@ WRONG_BOXES = [
     ),
     ("<xmin>.*</xmin>", "<xmin>left</xmin>", "bndbox: xmin: found 'left'; allowed: a number of pixels"),
     ("<width>.*</width>", "<width>500</width>", "size: found 500 by {1} pixels; its picture has {0} by {1}"),
-    ("<bndbox>.*</bndbox>", "", "object 1: found no <bndbox>; allowed: one an object"),
+    ("<bndbox>.*</bndbox>", "", "object 1: found no <bndbox>; allowed: one per object"),
 ]
 
 
@@ -304,7 +304,7 @@ def test_a_label_that_the_kit_does_not_know(line: str, found: str, copy: Path) -
 
 def test_a_kit_that_is_damaged(copy: Path) -> None:
     (copy / TRUTH).write_text("")
-    assert refused(copy) == f"{copy / TRUTH}: found no lines; allowed: one an image"
+    assert refused(copy) == f"{copy / TRUTH}: found no lines; allowed: one per image"
     meta = copy / KIT / "meta.mat"
     meta.write_bytes(meta.read_bytes()[:-100])
     assert refused(copy).startswith(f"{meta}: not the kit's list of classes (")
@@ -352,11 +352,11 @@ def test_a_class_index_file_that_is_none(content: str, copy: Path) -> None:
 
 def test_settings_that_do_not_fit_what_is_there(tree: Path, copy: Path) -> None:
     assert refused(tree, images=26) == (
-        f"params.yaml: datasets: images: found 26; allowed: at most 25, those of {tree / TRUTH}, or all"
+        f"params.yaml: datasets.*.images: found 26; allowed: at most 25, those of {tree / TRUTH}, or all"
     )
     assert refused(tree, labels="folders") == (
-        f"{tree / FLAT}: found images in no folders; params.yaml: datasets: labels says folders, which needs one a "
-        "class, called as n01440764 is; allowed: devkit"
+        f"{tree / FLAT}: found images that are not in folders; allowed: one folder per class, called by its WordNet ID "
+        "(n01440764), which labels: folders needs; params.yaml: datasets.*.labels can say devkit instead"
     )
     folder = in_folders(copy)
     first = next(folder.glob("n01440764/*.JPEG"))

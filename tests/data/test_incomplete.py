@@ -24,7 +24,7 @@ def test_a_wrong_number_of_images(name: str, trees: dict[str, Path]) -> None:
     message = refused(name, trees[name], images=9999)
     assert message.startswith(str(trees[name]))
     assert message.endswith(
-        f": found {COUNTS[name]} images; params.yaml: datasets: images says 9999; is the copy incomplete?"
+        f": found {COUNTS[name]} images; allowed: 9999, as params.yaml: datasets.*.images says; is the copy incomplete?"
     )
 
 
@@ -69,6 +69,7 @@ FILES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "file"), [(name, file) for name, files in FILES.items() for file in files])
 def test_a_missing_file_is_named_as_it_lies_in_folder_or_archive(
     name: str, file: str, trees: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch

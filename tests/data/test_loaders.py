@@ -24,6 +24,7 @@ from tests.publishers import PUBLISHERS, image_size, object_box, object_mask, pi
 pytestmark = pytest.mark.usefixtures("scratch")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["unpacked", "packed"])
 @pytest.mark.parametrize("name", PUBLISHERS)
 def test_loader_reads_what_the_publisher_wrote(
@@ -166,6 +167,7 @@ def test_archives_are_those_that_torchvision_downloads() -> None:
         assert all(re.fullmatch("[0-9a-f]{32}", archive.md5) for archive in contents.values())
 
 
+@pytest.mark.slow
 def test_the_compiler_is_not_imported(trees: dict[str, Path], tmp_path: Path) -> None:
     code = f"""
 import sys

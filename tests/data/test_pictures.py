@@ -81,7 +81,7 @@ def test_a_file_of_pictures_is_numpys_and_opened_again(table: Path, file: Binary
 def test_pictures_are_brought_to_the_models_size(table: Path, file: BinaryIO) -> None:
     for crop, interpolation in ((1.0, "bilinear"), (0.5, "bicubic")):
         file.seek(0)
-        found = decode(table, [7], 16, crop, interpolation=interpolation, file=file)[7]  # type: ignore[arg-type]
+        found = decode(table, [7], 16, (crop, interpolation), file=file)[7]  # type: ignore[arg-type]
         expected = decode_images([encode_png(PIXELS[7])], 16, crop, "test", interpolation=interpolation)[0]  # type: ignore[arg-type]
         np.testing.assert_array_equal(found, expected)
     assert found.shape == (16, 16, 3)

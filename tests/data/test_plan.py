@@ -224,7 +224,7 @@ def test_official_splits_that_cannot_be_used() -> None:
         draw_splits(published(without), OFFICIAL, 0, "test")
     alone = ["test"] * len(labels)
     alone[int(np.flatnonzero(labels == 0)[0])] = "train"
-    with pytest.raises(UserError, match=r"class 'class 0' has 1 image\(s\); at least 2 are needed"):
+    with pytest.raises(UserError, match=r"class 'class 0': found 1 image\(s\); allowed: at least 2, to train"):
         draw_splits(published(alone), OFFICIAL, 0, "test")
 
 
@@ -265,14 +265,18 @@ def test_too_many_magnitudes_for_small_images(splits: pd.DataFrame) -> None:
 @pytest.mark.parametrize(
     ("given", "settings", "message"),
     [
-        (collection(per_class=4), SPLIT, r"class 'class 0' has 4 image\(s\); at least 5"),
+        (collection(per_class=4), SPLIT, r"class 'class 0': found 4 image\(s\); allowed: at least 5"),
         (collection(classes=1), SPLIT, "found 1 class; at least 2"),
         (
             collection(6),
             SplitSettings(validation=0.1, test=0.85),
             r"found 5 test and 1 validation images of 6 in class",
         ),
-        (collection(), SplitSettings(validation=0.5, test=0.5), r"validation \+ test = 1; allowed: less than 1"),
+        (
+            collection(),
+            SplitSettings(validation=0.5, test=0.5),
+            r"\.split: found 1 for validation \+ test; allowed: less than 1",
+        ),
     ],
 )
 def test_bad_collections(given: Collection, settings: SplitSettings, message: str) -> None:

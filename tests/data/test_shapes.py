@@ -21,6 +21,7 @@ def drawn(count: int, size: int = 56) -> tuple[np.ndarray, np.ndarray, np.ndarra
     return np.stack([image for image, _ in pairs]), np.stack([mask > 0 for _, mask in pairs]), labels
 
 
+@pytest.mark.slow
 def test_shapes_are_not_solvable_from_colour_or_size() -> None:
     images, masks, labels = drawn(600)
     areas = masks.mean(axis=(1, 2))[:, None]

@@ -177,6 +177,7 @@ def test_ranks_of_halves_equal_scipy(values: list[float], negative: bool) -> Non
     np.testing.assert_array_equal(ranks(halves), rankdata(halves))
 
 
+@pytest.mark.slow
 @given(st.lists(st.sampled_from([-1.0, 0.0, 0.5, 1.0]), min_size=1, max_size=50))
 def test_ranks_equal_scipy(values: list[float]) -> None:
     np.testing.assert_array_equal(ranks(np.array(values)), rankdata(values))

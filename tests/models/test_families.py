@@ -73,6 +73,7 @@ def corner_shows_in_its_place(model: Classifier, size: int, mixed: bool) -> tupl
     return height, width
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_layer_is_found(name: str) -> None:
     arguments, size, path, side = FAMILIES[name]
@@ -144,9 +145,7 @@ def test_architectures_with_two_classifiers_are_trained_as_a_whole() -> None:
 
 def test_a_classifier_that_is_not_linear_takes_no_hidden_layers() -> None:
     arguments = {"layers": [1, 1, 1, 1]}
-    with pytest.raises(
-        UserError, match=r"head, backbone: this architecture's classifier is no linear layer but Conv2d"
-    ):
+    with pytest.raises(UserError, match=r"training: this architecture's classifier is not a linear layer but Conv2d"):
         build(described("resnetv2_50", 5, 64, (8,), arguments=arguments), seed=0)
-    with pytest.raises(UserError, match="is no linear layer but Conv2d"):
+    with pytest.raises(UserError, match="is not a linear layer but Conv2d"):
         build(described("resnetv2_50", 5, 64, arguments=arguments), seed=0).classifier()

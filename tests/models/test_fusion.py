@@ -44,6 +44,7 @@ def disturbed(model: Classifier) -> Classifier:
     return model
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", NETWORKS)
 def test_outputs_and_gradients_stay(family: str) -> None:
     architecture, arguments, layer, layout, count = NETWORKS[family]

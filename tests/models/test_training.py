@@ -136,6 +136,7 @@ def test_cached_features_train_as_the_images_do() -> None:
         assert curve["train_loss"].iloc[epoch - 1] == pytest.approx(np.mean(losses), rel=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("backbone", ["frozen", "trained"])
 def test_mixed_precision_trains_as_well(backbone: str) -> None:
     recipe = FROZEN.model_copy(update={"backbone": backbone, "precision": "bfloat16"})
@@ -170,7 +171,7 @@ def test_memory_that_runs_out_halves_what_is_evaluated_and_stops_a_step(monkeypa
     try:
         assert evaluate(model, images) == pytest.approx(expected, rel=1e-5)
         with pytest.raises(
-            UserError, match=r"memory ran out on cpu for a batch of 16 images; allowed: a smaller batch_size"
+            UserError, match=r"training on cpu: memory ran out for a batch of 16 images; allowed: a smaller batch_size"
         ):
             train(model, patterns(32, 0), images, RECIPE, seed=3, after_epoch=lambda _: None)
     finally:

@@ -104,6 +104,7 @@ def test_a_small_measurement_of_faithfulness(world: World) -> None:
     assert "**resnet_mini at 32 pixels**" in page.split("<!-- faithfulness -->")[1].split("<!-- end -->")[0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -218,6 +218,7 @@ def compared(world: World) -> dict[tuple[str, str, str], dict[str, str]]:
         return {(line["dataset"], line["model"], line["method"]): line for line in csv.DictReader(file)}
 
 
+@pytest.mark.slow
 def test_the_command_says_what_is_missing_and_why(world: World) -> None:
     done = world.stage("compare").stdout
     assert "140 numbers in the paper's Table 1, 0 of them here" in done

@@ -63,12 +63,14 @@ def test_disk_is_what_a_map_takes(name: str, convnet: Classifier, images: torch.
     assert bytes_per_map(method, settings, convnet, SIDE) == maps.nbytes
 
 
+@pytest.mark.slow
 def test_evaluations_are_timed() -> None:
     speed = time_evaluations(prepared(small_convnet(), SIDE), SIDE)
     assert 0 < speed.forward < speed.gradient
     assert speed.spread >= 1
 
 
+@pytest.mark.slow
 def test_the_shortest_timing_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COSE_THREADS", "1")
     monkeypatch.setattr("pipeline.results.estimate.SECONDS", 0.0)
@@ -84,6 +86,7 @@ def test_the_shortest_timing_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     assert speed.spread > SPREAD
 
 
+@pytest.mark.slow
 def test_an_estimate_needs_no_data_and_writes_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     params = world.params
@@ -200,6 +203,7 @@ def test_the_papers_grid_is_estimated_without_data(tmp_path: Path) -> None:
     assert not (world.root / "data").exists()
 
 
+@pytest.mark.slow
 def test_a_wrong_parameter_is_one_line(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.edit("saliency.lime.samples", 0)

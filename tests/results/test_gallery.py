@@ -253,6 +253,7 @@ def test_a_sheet_of_perturbations_carries_maps_back(cell: CellMaps, tmp_path: Pa
     assert grey[0] != grey[-1]
 
 
+@pytest.mark.slow
 def test_files_of_a_cell_are_the_same_twice(cell: CellMaps, tmp_path: Path) -> None:
     methods = [method(cell, tmp_path), left_out()]
     once, again = ([*files(cell, methods, "whole")] for _ in range(2))

@@ -109,6 +109,7 @@ def test_what_is_not_scored_may_be_left_out(grid: None) -> None:
     assert mixed(missing, METHODS) == []
 
 
+@pytest.mark.slow
 def test_a_table_that_mixes_devices_or_batches_says_so(grid: None) -> None:
     assert mixed(CELLS, METHODS) == []
     leave("shapes-a", "grad_cam", 4, {"train": None, "predict": CPU | {"batch": 7}, "explain": CPU | {"batch": 7}})

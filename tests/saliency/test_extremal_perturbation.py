@@ -76,6 +76,7 @@ def straight_loop(model: Classifier, image: torch.Tensor, target: int, settings:
     return mask.detach()
 
 
+@pytest.mark.slow
 def test_masks_are_those_of_torchrays_loop(convnet: Classifier, images: torch.Tensor, targets: torch.Tensor) -> None:
     for settings in (SETTINGS, SETTINGS.model_copy(update={"iterations": 4, "area": 0.3, "step": 4, "sigma": 9})):
         ours = extremal_perturbation.explain(convnet, images, targets, settings, [0] * 5)

@@ -91,7 +91,7 @@ class Repeated(nn.Module):
 def test_a_layer_that_does_not_run_once_is_one_line(name: str, times: int, images: torch.Tensor) -> None:
     model = wrapped(Repeated(times), "layer").requires_grad_(False)
     targets = torch.zeros(len(images), dtype=torch.int64)
-    message = rf"params\.yaml: models: cam_layer: layer layer runs {times} times in a forward pass; allowed: one that"
+    message = rf"models\.\*\.cam_layer: found 'layer', which runs {times} times in a forward pass; allowed: a"
     with pytest.raises(UserError, match=message):
         METHODS[name].explain(model, images, targets, SMALL[name], [0] * len(images))
     assert not model.cam_layer._forward_hooks

@@ -41,11 +41,11 @@ with tempfile.TemporaryDirectory() as folder:
     splits = pd.DataFrame({"image": range(count), "name": [f"picture {i}" for i in range(count)], "label": 0,
                            "split": "test"})
     plan = draw_plan(splits, PlanSettings(images=count, magnitudes=2, transforms=tuple(TRANSFORMS), checkpoints=()),
-                     SIDE, 0, "memory")
+                     SIDE, 0, dataset="memory")
     rows = rows_of(plan, splits.set_index("image")["label"], {})
     states = States(model, folder, SIDE)
     with (folder / "pictures.npy").open("w+b") as file:
-        pictures = decode(folder / "images.parquet", rows["image"], SIDE, 1.0, "bilinear", file)
+        pictures = decode(folder / "images.parquet", rows["image"], SIDE, (1.0, "bilinear"), file=file)
         rows = predict(states, rows, pictures)
         explain = lambda model, images, targets, seeds: images.mean(dim=1).sigmoid()
         index = explain_rows(states, rows, pictures, explain, values="unit", storage="float16", at_once=1, seed=0,
@@ -53,7 +53,7 @@ with tempfile.TemporaryDirectory() as folder:
         assert (folder / "maps.npy").stat().st_size > count * 22 * SIDE * SIDE * 2
         rows = explained(rows, index, folder)
         score_rows(rows, Maps(folder / "maps.npy", index, "unit", SIDE), "unit", SIDE,
-                   SimilaritySettings(window=5, validity="whole"))
+                   settings=SimilaritySettings(window=5, validity="whole"))
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
@@ -63,6 +63,7 @@ def peak(images: int) -> int:
     return int(done.stdout.split()[-1])
 
 
+@pytest.mark.slow
 def test_memory_is_flat_in_the_number_of_rows() -> None:
     few, many = peak(15), peak(150)  # 330 and 3,300 rows; the maps of the latter take 83 MB
     assert many < 1.1 * few, f"{few} kB became {many} kB"

@@ -65,6 +65,7 @@ def pictures(count: int) -> np.ndarray:
     return (fine * 230 + rng.random(fine.shape) * 25).astype(np.uint8)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "dataset"),
     [

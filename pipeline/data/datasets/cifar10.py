@@ -107,7 +107,7 @@ def _batch(file: Path) -> tuple[Pixels, list[int]]:
         raise UserError(f"{file}: data", "found no array of bytes", expected=f"one of N by {3 * SIDE * SIDE}")
     if not isinstance(labels, list) or len(labels) != len(data):
         found = len(labels) if isinstance(labels, list) else "no"
-        raise UserError(f"{file}: labels", f"found {found} labels", expected=f"a list of {len(data)}, one a picture")
+        raise UserError(f"{file}: labels", f"found {found} labels", expected=f"a list of {len(data)}, one per picture")
     wrong = [label for label in labels if not isinstance(label, int) or label not in range(CLASSES)]
     if wrong:
         raise UserError(f"{file}: labels", f"found {wrong[0]!r}", expected=f"0 to {CLASSES - 1}")

@@ -45,7 +45,7 @@ def load(settings: Settings, seed: int) -> Collection:
     """Read every picture below ``source``; folders in alphabetical order are the classes.
 
     Raises:
-        UserError: ``source`` or ``boxes`` is no folder, there are fewer than two classes, a class has no picture, a
+        UserError: ``source`` or ``boxes`` is not a folder, there are fewer than two classes, a class has no picture, a
             given split is incomplete, or a picture or a file with boxes cannot be read; the message names the folder
             or file.
     """
@@ -53,7 +53,7 @@ def load(settings: Settings, seed: int) -> Collection:
     if not root.is_dir():
         raise UserError(
             params.at("datasets.*.source"),
-            f"found {settings.source!r}, which is no folder",
+            f"found {settings.source!r}, which is not a folder",
             expected="a folder with one folder of pictures per class",
         )
     boxes = None if settings.boxes is None else _boxes_folder(root, settings.boxes)
@@ -121,8 +121,8 @@ def _boxes(root: Path, paths: list[Path], sizes: list[tuple[int, int]]) -> list[
     if not root.is_dir():
         raise UserError(
             params.at("datasets.*.boxes"),
-            f"found {str(root)!r}, which is no folder",
-            expected="a folder with one folder of .xml files a class, or null",
+            f"found {str(root)!r}, which is not a folder",
+            expected="a folder with one folder of .xml files per class, or null",
         )
     files = [root / path.with_suffix(".xml") for path in paths]
     if not any(file.is_file() for file in files):

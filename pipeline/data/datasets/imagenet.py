@@ -186,7 +186,7 @@ def _boxes(folder: Path, image: Path) -> list[Box]:
     file = folder / f"{image.stem}.xml"
     boxes = read_boxes(file, size, first=0)
     if not boxes:
-        raise UserError(file, "found no box", expected="at least one an image, or `boxes: false`, to do without")
+        raise UserError(file, "found no box", expected="at least one per image, or `boxes: false`, to do without")
     return [upright(box, size, orientation) for box in boxes]
 
 

@@ -59,7 +59,7 @@ def measure_rows(
         The table ``faithfulness`` (`pipeline.metrics.faithfulness.tables.FAITHFULNESS`).
 
     Raises:
-        UserError: the model gives scores that are no finite numbers, or memory ran out for a single row.
+        UserError: the model gives scores that are not finite, or memory ran out for a single row.
     """
     at = references(rows)
     chosen = rows.iloc[at].reset_index(drop=True)

@@ -95,7 +95,7 @@ def measure_localisation(
         The table `LOCALISATION`, without rows where no image has ground truth that a metric needs.
 
     Raises:
-        UserError: nothing is said of an image's objects, the model gives scores that are no finite numbers, or memory
+        UserError: nothing is said of an image's objects, the model gives scores that are not finite, or memory
             ran out for a single row.
     """
     at = references(rows)

@@ -94,7 +94,7 @@ def explain(
 
 
 def cost(settings: Settings) -> Cost:
-    """A gradient a step that contributes."""
+    """One gradient per step that contributes."""
     steps = max(1, len(contributing(settings)))
     return Cost(gradient=steps, at_once=steps)
 

@@ -144,7 +144,7 @@ def explain(
 
 
 def cost(settings: Settings) -> Cost:
-    """A gradient a step, each where the one before led to."""
+    """One gradient per step, each where the one before led to."""
     return Cost(gradient=settings.steps)
 
 

@@ -67,7 +67,7 @@ def explain(
 
 
 def cost(settings: Settings) -> Cost:
-    """A gradient a step but the first, which rows share."""
+    """One gradient per step but the first, which rows share."""
     return Cost(gradient=max(1, settings.steps - 1), at_once=max(1, settings.steps - 1))
 
 

@@ -66,7 +66,7 @@ def explain(
 
 
 def cost(settings: Settings) -> Cost:
-    """A gradient a sample."""
+    """One gradient per sample."""
     return Cost(gradient=settings.samples, at_once=settings.samples)
 
 

@@ -115,6 +115,7 @@ def test_rows_do_not_depend_on_each_other(name: str, model: Classifier, pictures
     np.testing.assert_allclose(alone["value"].to_numpy(dtype=float), expected, rtol=1e-4, atol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METRICS)
 def test_it_is_drawn_from_the_seed(name: str, model: Classifier, pictures: np.ndarray) -> None:
     state, drawn = torch.random.get_rng_state(), np.random.get_state()[1].copy()

@@ -102,7 +102,7 @@ def test_a_model_that_gives_no_numbers_is_an_error(pixels: np.ndarray) -> None:
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(3 * SIDE**2, 2))
     broken = Classifier(network, (0.5,) * 3, (0.5,) * 3, CamLayer("1", "channels_first", None)).eval()
     broken.network[1].weight.data[:] = torch.nan
-    with pytest.raises(UserError, match="no finite number"):
+    with pytest.raises(UserError, match="not a finite number"):
         measured("deletion", broken, pixels, [0] * 5, MAPS)
 
 

@@ -204,7 +204,7 @@ def test_the_saliency_metric_asks_about_the_box_of_the_map(
 
 def test_scores_that_are_no_numbers_are_refused(objects: FrameObjects, pictures: dict[int, np.ndarray]) -> None:
     broken = linear(np.full((SIDE, SIDE), np.nan))
-    with pytest.raises(UserError, match=r"^the model gave a score that is no finite number; allowed: finite logits"):
+    with pytest.raises(UserError, match=r"^the model: found a score that is not a finite number; allowed: "):
         measured(objects, pictures, np.random.default_rng(0).random((4, SIDE, SIDE)), broken, chosen("saliency_metric"))
 
 
