@@ -23,7 +23,10 @@ FACTS = Path(os.environ.get("COSE_FACTS", Path(__file__).parents[4] / "shared" /
 FAKE_CAM = np.ones((1, SIDE, SIDE))
 FAKE_CAM[0, 0, 0] = 0
 
-pytestmark = pytest.mark.skipif(not FACTS.exists(), reason=f"{FACTS} is not here; COSE_FACTS names its folder")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not FACTS.exists(), reason=f"{FACTS} is not here; COSE_FACTS names its folder"),
+]
 
 
 class OneMap(Batch):
