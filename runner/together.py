@@ -23,7 +23,7 @@ from typing import Any
 from dvc.repo import reproduce
 from dvc.stage import Stage, run
 
-from pipeline.core.device import positive
+from pipeline.core.device import cores, positive
 
 MOST = 4
 """Stages at once that nobody has asked for; more would mostly wait for DVC."""
@@ -46,12 +46,6 @@ def jobs() -> int:
         return 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") if hasattr(os, "sysconf") else MEMORY
     return max(1, min(MOST, cores(), memory // MEMORY))
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux only
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 @contextmanager

@@ -25,8 +25,8 @@ from typing import Any
 from dvc.repo import Repo
 from tqdm import tqdm
 
-from pipeline.core.files import atomic_write
-from runner.together import cores
+from pipeline.core.device import cores
+from pipeline.core.files import atomic_write, md5
 
 NAME = re.compile(r"[0-9a-f]{2}/[0-9a-f]{30}(\.dir)?")
 """Where an object lies below the cache's folder: its MD5 checksum, cut after two digits."""
@@ -110,12 +110,6 @@ def _listed(file: Path, oid: str) -> Iterator[tuple[str, str]]:
     with suppress(OSError, ValueError, KeyError, TypeError):
         if md5(file) == oid.removesuffix(".dir"):
             yield from [(entry["relpath"], entry["md5"]) for entry in json.loads(file.read_bytes())]
-
-
-def md5(file: Path) -> str:
-    """Return the MD5 checksum of a file, by which DVC calls it."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
 
 
 def look(repo: Repo, contents: Contents) -> list[Damage]:

@@ -63,14 +63,15 @@ def prepare_threads() -> None:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # numpy's; its matrices here are small
 
 
-def _cores() -> int:
+def cores() -> int:
+    """Return how many cores this process may use."""
     affinity = getattr(os, "sched_getaffinity", None)  # Linux only
     return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def threads() -> int:
     """Return how many threads may compute on the CPU."""
-    return positive("COSE_THREADS", MOST_THREADS) or _cores()
+    return positive("COSE_THREADS", MOST_THREADS) or cores()
 
 
 def device() -> torch.device:

@@ -52,6 +52,12 @@ def package_file(module_file: str, relative: str) -> Path:
     return Path(module_file).parent / relative
 
 
+def md5(path: Path) -> str:
+    """Return the MD5 checksum of a file, which DVC and older archives are named after, 32 hexadecimal digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+
+
 def sha256(path: Path) -> str:
     """Return the SHA-256 checksum of a file, 64 hexadecimal digits."""
     with path.open("rb") as file:

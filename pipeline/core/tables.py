@@ -204,12 +204,12 @@ def _check_names(table: Table, found: list[str], source: str) -> None:
     if absent or unknown:
         wrong = f"no column {absent[0]!r}" if absent else f"unknown column {unknown[0]!r}"
         more = f" and {len(expected) - 12} more" if len(expected) > 12 else ""
-        raise UserError(f"{source}: table {table.name}", f"found {wrong}", expected=f"{', '.join(expected[:12])}{more}")
+        raise UserError(f"{source}: table {table.name}", f"found {wrong}", expected=", ".join(expected[:12]) + more)
 
 
 def _check_values(table: Table, arrow: pa.Table, source: str) -> None:
     if not len(arrow) and not table.may_be_empty:
-        raise UserError(f"{source}: table {table.name}", "found no rows", fix="at least 1 is needed")
+        raise UserError(f"{source}: table {table.name}", "found no rows", expected="at least 1")
     for column in table.columns:
         _check_column(f"{source}: table {table.name}, column {column.name}", column, arrow[column.name])
     _check_keys(table, arrow, source)

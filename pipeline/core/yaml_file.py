@@ -33,7 +33,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
         raise UserError(path, error.strerror, expected="a YAML file") from None
     document = parse_yaml(text, str(path))
     if not isinstance(document, dict):
-        raise UserError(path, f"found {type(document).__name__}", fix="a mapping of sections is allowed")
+        raise UserError(path, f"found {type(document).__name__}", expected="a mapping of sections")
     _check_plain(document, str(path))
     return document
 

@@ -7,7 +7,6 @@ is done. Errors name files inside an archive as ``archive/path``.
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -22,6 +21,7 @@ from scipy.io import loadmat
 from pipeline.core import params
 from pipeline.core.device import threads
 from pipeline.core.errors import UserError
+from pipeline.core.files import md5
 from pipeline.core.parallel import in_order
 from pipeline.data.dataset import ArchivedSettings
 from pipeline.data.decode import open_image
@@ -133,8 +133,7 @@ def _verified(root: Path, archive: Archive, alternative: str) -> Path:
 
 def _check_sum(file: Path, archive: Archive, remedy: str, shown: str = "") -> None:
     try:
-        with file.open("rb") as stream:
-            found = hashlib.file_digest(stream, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+        found = md5(file)
     except OSError as error:
         raise UserError(file, f"cannot be read ({error.strerror})") from None
     if found != archive.md5:

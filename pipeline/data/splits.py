@@ -42,7 +42,7 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
     """
     labels = collection.labels
     if len(collection.class_names) < 2:
-        raise UserError(f"dataset {dataset}", f"found {len(collection.class_names)} class", fix="at least 2 are needed")
+        raise UserError(f"dataset {dataset}", f"found {len(collection.class_names)} class", expected="at least 2")
     if collection.only_tests or settings is None:
         split = _all_test(collection, settings, dataset)
     elif isinstance(settings.test, str):
@@ -105,8 +105,9 @@ def _given(collection: Collection, settings: SplitSettings, seed: int, dataset: 
         for part in SPLIT_NAMES:
             if part not in split[collection.labels == label]:
                 raise UserError(
-                    f"dataset {dataset}: the given {part} split has no image of class {name!r}; allowed",
-                    "at least one of every class",
+                    f"dataset {dataset}",
+                    f"the given {part} split has no image of class {name!r}",
+                    expected="at least one of every class",
                 )
     return split
 

@@ -127,8 +127,7 @@ def _network(settings: NetworkSettings, described: Network) -> nn.Module:
         reason = f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
         raise UserError(
             params.at("models.*.arguments"),
-            f"found {settings.arguments}",
-            fix=f"timm's {settings.architecture} does not take them ({reason})",
+            f"found {settings.arguments}, which timm's {settings.architecture} does not take ({reason})",
         ) from None
     if described.head:
         _with_head(network, described.head, described.classes)

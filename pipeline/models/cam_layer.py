@@ -70,8 +70,8 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
     elif not info or info["module"] not in dict(network.named_modules()):
         raise UserError(
             params.at("models.*.cam_layer"),
-            "found 'auto'",
-            fix="timm does not say where the last features of this architecture are; allowed here: a path",
+            "found 'auto', but timm does not say where the last features of this architecture are",
+            expected="a path",
         )
     chosen = info["module"] if path == AUTO else path
     shape = _output_shape(network, chosen, image_size)
@@ -85,9 +85,8 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
     if found is None:
         raise UserError(
             params.at("models.*.cam_layout"),
-            "found 'auto'",
-            fix=f"timm does not say how the output of {chosen} is laid out ({shape}); allowed here: a layer "
-            "with another output, or its layout",
+            f"found 'auto', but timm does not say how the output of {chosen} is laid out ({shape})",
+            expected="a layer with another output, or its layout",
         )
     if not _possible(found, shape):
         raise UserError(

@@ -138,19 +138,21 @@ def tensors_inside(content: Any, keys: Iterable[str], path: str) -> Mapping[str,
             found = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
             found = " ".join(found.split())[:200]
             raise UserError(
-                path, f"there is no {key!r} inside (found: {found})", fix="params.yaml: weights.inside says so"
+                path, f"there is no {key!r} inside (found: {found})", fix="weights.inside in params.yaml asks for it"
             )
         content = content[key]
-    allowed = "allowed: names and tensors; params.yaml: weights.inside says where in the file they are"
+    allowed = "names and tensors"
+    fix = "weights.inside in params.yaml says where in the file they are"
     if not isinstance(content, Mapping):
-        raise UserError(path, f"found a {type(content).__name__}", fix=allowed)
+        raise UserError(path, f"found a {type(content).__name__}", expected=allowed, fix=fix)
     for name, tensor in content.items():
         if not isinstance(name, str) or not name.isprintable():
             kind = type(name).__name__
             raise UserError(path, f"found the name {str(name)[:80]!r} of type {kind}", expected="printable text")
         if not isinstance(tensor, torch.Tensor):
             kind = type(tensor).__name__
-            raise UserError(path, f"found {name[:80]!r}, which is a {kind} and not a tensor", fix=allowed)
+            found = f"found {name[:80]!r}, which is a {kind} and not a tensor"
+            raise UserError(path, found, expected=allowed, fix=fix)
         special = _special(tensor)
         if special is not None:
             raise UserError(path, f"found {name[:80]!r}, which is {special}", expected="a dense tensor of numbers")

@@ -191,7 +191,8 @@ class Maps(Sequence[npt.NDArray[Any]]):
             raise UserError(
                 path,
                 f"found maps of type {self.dtype.str}",
-                fix=f"allowed for {values} values: {', '.join(STORED_AS[values])}, little endian; {DAMAGED}",
+                expected=f"{', '.join(STORED_AS[values])}, little endian, for {values} values",
+                fix=DAMAGED,
             )
         self.shape: tuple[int, int, int] = shape
         self._start = self._file.tell()

@@ -50,7 +50,7 @@ def test_some_images_are_read_alone(tmp_path: Path) -> None:
     path = tmp_path / "images.parquet"
     write(IMAGES, path, example(IMAGES))
     assert read(IMAGES, path, [3, 1])["encoded"].tolist() == [bytes([1]), bytes([3])]
-    with pytest.raises(UserError, match="found no rows; at least 1 is needed"):
+    with pytest.raises(UserError, match="found no rows; allowed: at least 1"):
         read(IMAGES, path, [7])
 
 
@@ -80,7 +80,7 @@ BROKEN: list[tuple[Table, Spoil, str]] = [
     (SPLITS, lambda f: f.assign(split="holdout"), "found 'holdout'; allowed: train, validation, test"),
     (SPLITS, lambda f: f.assign(label=["a", "b", "c", "d"]), "column label: found values of another type"),
     (SPLITS, lambda f: f.assign(image=[0, 1, 1, 2]), r"found \{'image': 1\} twice; allowed: once"),
-    (SPLITS, lambda f: f.iloc[:0], "table splits: found no rows; at least 1 is needed"),
+    (SPLITS, lambda f: f.iloc[:0], "table splits: found no rows; allowed: at least 1"),
     (
         PLAN,
         lambda f: f.assign(reference=[1, 0, 0, 0]),
@@ -304,7 +304,7 @@ def test_a_broken_part_leaves_nothing_written(spoil: Spoil, message: str, tmp_pa
 
 
 def test_no_parts_are_a_table_without_rows(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"images\.parquet: table images: found no rows; at least 1 is needed"):
+    with pytest.raises(UserError, match=r"images\.parquet: table images: found no rows; allowed: at least 1"):
         write_all([(IMAGES, tmp_path / "images.parquet", iter(()))])
     write_all([(BOXES, tmp_path / "boxes.parquet", iter(()))])
     assert len(read(BOXES, tmp_path / "boxes.parquet")) == 0

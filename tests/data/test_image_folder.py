@@ -86,7 +86,7 @@ def test_names_that_no_table_holds_are_refused(name: bytes, tmp_path: Path) -> N
 def test_image_folder_refuses_what_it_cannot_use(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"datasets\.\*\.source: found '.*missing', which is not a folder"):
         image_folder.load(settings(tmp_path / "missing"), 0)
-    with pytest.raises(UserError, match=r"found 0 class folder\(s\); at least 2"):
+    with pytest.raises(UserError, match=r"found 0 class folder\(s\); allowed: at least 2"):
         image_folder.load(settings(tmp_path), 0)
     root = folder_of_pictures(tmp_path / "pictures", per_class=5)
     (root / "empty").mkdir()

@@ -266,7 +266,7 @@ def test_too_many_magnitudes_for_small_images(splits: pd.DataFrame) -> None:
     ("given", "settings", "message"),
     [
         (collection(per_class=4), SPLIT, r"class 'class 0': found 4 image\(s\); allowed: at least 5"),
-        (collection(classes=1), SPLIT, "found 1 class; at least 2"),
+        (collection(classes=1), SPLIT, "found 1 class; allowed: at least 2"),
         (
             collection(6),
             SplitSettings(validation=0.1, test=0.85),

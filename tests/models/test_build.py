@@ -29,7 +29,7 @@ from tests.world import ROOT
     ("change", "message"),
     [
         ({"architecture": "resnet81"}, r"no timm model is called 'resnet81', did you mean 'resnet\w+'\?"),
-        ({"arguments": {"colour": 1}}, r"arguments: found \{'colour': 1\}; timm's resnet18 does not take them"),
+        ({"arguments": {"colour": 1}}, r"arguments: found \{'colour': 1\}, which timm's resnet18 does not take"),
         ({"cam_layer": "layer4.7"}, r"cam_layer: found 'layer4\.7'; there is no '7' \(here: 0\)"),
         ({"cam_layer": "layer9"}, r"there is no 'layer9' \(here: conv1, bn1"),
     ],

@@ -92,10 +92,13 @@ def test_the_layer_is_found(name: str) -> None:
 @pytest.mark.parametrize(
     ("architecture", "message"),
     [
-        ("mvitv2_tiny", "cam_layer: found 'auto'; timm does not say where the last features of this architecture are"),
+        (
+            "mvitv2_tiny",
+            "cam_layer: found 'auto', but timm does not say where the last features of this architecture are",
+        ),
         (
             "hrnet_w18_small",
-            r"cam_layout: found 'auto'; timm does not say how the output of stage4 is laid out \(None\)",
+            r"cam_layout: found 'auto', but timm does not say how the output of stage4 is laid out \(None\)",
         ),
     ],
 )

@@ -97,7 +97,7 @@ def test_files_that_hold_no_such_maps_are_refused_in_one_line(tmp_path: Path) ->
         Maps(path, index.reindex(range(5)), "unit", 4)
     with pytest.raises(UserError, match=r"found an array of shape \(3, 4, 4\); .* at most 3 pixels a side"):
         Maps(path, index, "unit", 3)
-    with pytest.raises(UserError, match=r"found maps of type <f2; allowed for ternary values: int8, little endian"):
+    with pytest.raises(UserError, match=r"found maps of type <f2; allowed: int8, little endian, for ternary values"):
         Maps(path, index, "ternary", 4)
     with pytest.raises(UserError, match=r"none\.npy: there is no such file; `dvc repro` makes it"):
         Maps(tmp_path / "none.npy", index, "unit", 4)

@@ -67,7 +67,7 @@ def load(settings: Settings, seed: int) -> Collection:
     ]
     class_names = sorted({folder.name for folder in folders})
     if len(class_names) < 2:
-        raise UserError(root, f"found {len(class_names)} class folder(s)", fix="at least 2 are needed")
+        raise UserError(root, f"found {len(class_names)} class folder(s)", expected="at least 2")
     files: list[Path] = []
     labels: list[int] = []
     skipped: list[Path] = []
@@ -78,8 +78,8 @@ def load(settings: Settings, seed: int) -> Collection:
         visible = sorted(file for file in folder.iterdir() if not file.name.startswith("."))
         found = [file for file in visible if file.is_file() and file.suffix.lower() in SUFFIXES]
         if not found:
-            hint = "; if the folders are splits, split.test: folders" if folder.name in SPLIT_NAMES else ""
-            raise UserError(folder, "found no picture", expected=f"files ending in {', '.join(SUFFIXES)}{hint}")
+            hint = "if the folders are splits, split.test: folders" if folder.name in SPLIT_NAMES else None
+            raise UserError(folder, "found no picture", expected=f"files ending in {', '.join(SUFFIXES)}", fix=hint)
         files += found
         labels += [class_names.index(folder.name)] * len(found)
         skipped += [file for file in visible if file not in found and file.suffix != ".xml"]
