@@ -60,8 +60,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     params |= {"models": {"efficientnet_lite0": made.params["models"]["efficientnet_lite0"] | {"recipes": {}}}}
     params |= {"training": {"photos": "none"}}
     params |= {"cells": {"photos-efficientnet_lite0": {"dataset": "photos", "model": "efficientnet_lite0"}}}
-    params["plan"] |= {"images": 2, "layers": 1}
-    params["saliency"]["layer_cam"] = made.params["saliency"]["layer_cam"]
+    params["plan"] |= {"images": 2, "layers": 1, "transforms": ["rotate", "flip_lr", "brightness"]}
+    params["saliency"]["lime"] |= {"images": 1}
+    params["faithfulness"] = {}
+    params["localisation"] |= {"metrics": [], "box_study": []}
     made.set(params)
     made.start_dvc()
     made.run("git", "add", ".")
@@ -96,7 +98,7 @@ def test_your_photographs_and_your_network(world: World) -> None:
     states = json.loads((world.root / f"data/models/{CELL}/states.json").read_text())
     assert known in states["weights_from"]["trained"]
     assert states["computed_by"] is None
-    assert {f"score@{CELL}-{method}" for method in ("grad_cam", "lime", "layer_cam")} <= of_cell
+    assert {f"score@{CELL}-{method}" for method in ("grad_cam", "lime")} <= of_cell
     assert (world.root / f"metrics/gallery/{CELL}/methods_1.png").exists()
     headline = json.loads((world.root / "metrics/cose.json").read_text())
     assert set(headline["grad_cam"]) == {"photos-efficientnet_lite0", CELL}
@@ -106,13 +108,14 @@ def test_your_photographs_and_your_network(world: World) -> None:
 
 def test_the_numbers(world: World) -> None:
     there, back = blocks("The numbers", "bash")
-    before = {name: (world.root / name).read_bytes() for name in ("params.yaml", "dvc.lock", "metrics/cose.json")}
+    before = {name: (world.root / name).read_bytes() for name in ("params.yaml", "dvc.lock", "metrics/cose.csv")}
     done = follow(world, there)
     recomputed = ran(done)
     assert recomputed
     shared = ("check_params", "gallery", "aggregate")
     assert all("lime" in stage or stage.partition("@")[0] in shared for stage in recomputed)
-    assert re.search(r"lime\.photos-efficientnet_lite0 ", done.stdout)  # of the metrics, and of their difference
+    assert "grad_cam.my_pictures-mine" in done.stdout
+    assert (world.root / "metrics/cose.csv").read_bytes() != before["metrics/cose.csv"]
     assert re.search(r"params\.yaml +saliency\.lime\.samples +\d+ +160\n", done.stdout)
     assert list((world.root / "choices").glob("*chelsea*.png"))
     follow(world, back)
