@@ -1,1 +1,1 @@
-"""Many stages at once. The only code that knows DVC's insides; nothing of the project imports it."""
+"""Many stages at once. The only code that knows DVC's internals; nothing else imports it."""

@@ -1,4 +1,4 @@
-"""Going on after a run that was killed, with the same command and nothing to mend by hand.
+"""Continuing after a run was killed, with the same command and no repair by hand.
 
 DVC rewrites dvc.lock and the list of its locks in place, so a SIGKILL at the wrong moment leaves half of a file that
 DVC refuses from then on. Here those files are written beside their place and moved there, which a killed process does
@@ -34,7 +34,7 @@ RWLOCK = TEMPORARY / "rwlock"
 
 
 def mend() -> None:
-    """Put right what a killed run left behind in this workspace, and say so in a line on stderr."""
+    """Repair what a killed run left behind in this workspace, and report it in a line on stderr."""
     if not TEMPORARY.is_dir():
         return
     try:

@@ -1,4 +1,4 @@
-"""Hash everything that DVC keeps, name what is damaged, and mend it: `python -m runner.verify [--repair]`.
+"""Hash everything that DVC keeps, name what is damaged, and repair it: `python -m runner.verify [--repair]`.
 
 DVC trusts an object of its cache that is write-protected, and a file of the workspace whose time has not changed,
 without reading them. Here every byte is read. What is damaged is named with the stage that made it. With ``--repair``
@@ -195,7 +195,7 @@ def _is(path: Path, wanted: str) -> bool:
 
 
 def _from_remote(repo: Repo, oid: str, cache: Path) -> Path | None:
-    """Bring an object from the default remote, if it is there and good."""
+    """Fetch an object from the default remote, if it is there and good."""
     from dvc.config import NoRemoteError
     from dvc.exceptions import DvcException
 

@@ -1,4 +1,4 @@
-"""Lay our numbers beside those of the paper and of the Opti-CAM poster. Not a stage of the graph: it runs nothing."""
+"""Compare our numbers with those of the paper and of the Opti-CAM poster. Not a stage of the graph: it runs nothing."""
 
 from functools import partial
 from itertools import product

@@ -1,4 +1,4 @@
-"""Bring the boxes and masks of a cell's images into the network's frame, and study the boxes as maps."""
+"""Carry the boxes and masks of a cell's images into the network's frame, and study the boxes as maps."""
 
 from pipeline.core import tables
 from pipeline.core.files import atomic_write

@@ -1,4 +1,4 @@
-"""Bring the README's table and picture up to the last run. Not a stage of the graph: it writes what is committed."""
+"""Update the README's table and picture to the last run. Not a stage of the graph: it writes what is committed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""See and end preloaded interpreters: `python -m warm status` and `python -m warm stop`."""
+"""Show and stop preloaded interpreters: `python -m warm status` and `python -m warm stop`."""
 
 from __future__ import annotations
 

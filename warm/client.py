@@ -57,7 +57,7 @@ def _wanted() -> bool:
 
 
 def _taken(path: str, module: str) -> socket.socket | None:
-    """Return the connection to a child that has taken this stage over; None where there is none."""
+    """Return the connection to a child that has taken this stage over; None if there is none."""
     if not os.path.exists(path):
         return None
     import socket

@@ -25,7 +25,7 @@ LOOK = 1.0
 """Minimum seconds between two looks at the files of all modules; they take some milliseconds."""
 ROOT = Path(place.ROOT)
 Stamp = tuple[int, ...] | None
-"""What tells a file from a changed one; None where there is none."""
+"""What tells a file from a changed one; None if there is none."""
 
 
 class EndedError(BaseException):

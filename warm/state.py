@@ -63,7 +63,7 @@ class State:
 
 
 def read(file: str) -> dict[str, Any] | None:
-    """Return what a file says, None where there is none or it says nothing yet."""
+    """Return what a file says, None if there is none or it says nothing yet."""
     try:
         with open(file, encoding="utf-8") as opened:
             said = json.load(opened)

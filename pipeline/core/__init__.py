@@ -1,1 +1,1 @@
-"""What everything rests on: errors, names, randomness, devices and batches, files, parameters and tables."""
+"""What everything else uses: errors, names, randomness, devices and batches, files, parameters and tables."""

@@ -32,7 +32,7 @@ GPU_THREADS = 4
 
 
 def positive(variable: str, most: int) -> int | None:
-    """Return the whole number in an environment variable; None where it is not set.
+    """Return the whole number in an environment variable; None if it is not set.
 
     Args:
         variable: its name.

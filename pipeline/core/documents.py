@@ -20,7 +20,7 @@ def read_document(file: Path, kind: type[Document]) -> Document:
 
     Args:
         file: the file.
-        kind: what it has to hold.
+        kind: the type of its content.
 
     Raises:
         UserError: the file is missing, is not valid JSON, or does not fit; the message names the key and the value.

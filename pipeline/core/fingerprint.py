@@ -76,7 +76,7 @@ class Code:
             Hashes by name of the module and by path of the data file, sorted.
 
         Raises:
-            UserError: something cannot be followed, does not exist or is no Python; or ``opened`` leaves out a
+            UserError: something cannot be followed, does not exist or is not Python; or ``opened`` leaves out a
                 registry, or names a member or a registry that is not there.
         """
         if missing := self.missing(module):
@@ -120,7 +120,7 @@ class Code:
         return sorted(file.stem for file in self.root.joinpath(*package.split(".")).glob("[a-z]*.py"))
 
     def file(self, module: str) -> Path | None:
-        """Return the file of a module, None where there is no such module."""
+        """Return the file of a module, None if there is no such module."""
         place = self.root.joinpath(*module.split("."))
         files = (place / "__init__.py", place.with_name(f"{place.name}.py"))  # in Python's order
         return next((file for file in files if file.is_file()), None)

@@ -158,7 +158,7 @@ def _fields_at(kind: Any, error: ValidationError) -> dict[str, Any] | None:
 
 
 def _tagged(annotation: Any, tag: object) -> Any:
-    """Return the type that carries a tag inside an annotation; None where none does."""
+    """Return the type that carries a tag inside an annotation; None if none does."""
     arguments = get_args(annotation)
     if any(isinstance(one, Tag) and one.tag == tag for one in arguments):
         return arguments[0]

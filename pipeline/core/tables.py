@@ -2,7 +2,7 @@
 
 A table is declared once, beside what writes it. From the declaration follow the Parquet schema, the quick check that
 every reader and writer makes (columns, types, nulls, NaN, ranges, and what holds between columns), and the Great
-Expectations suite that a table has to pass before it is written (`pipeline.core.suites`). NaN is never stored: what is
+Expectations suite that a table must pass before it is written (`pipeline.core.suites`). NaN is never stored: what is
 undefined is null.
 """
 
@@ -52,7 +52,7 @@ class Column:
         minimum: least value allowed, None for no bound.
         maximum: greatest value allowed, None for no bound.
         allowed: the only values allowed, None for no such list.
-        pattern: regular expression that text has to match, None for any text.
+        pattern: regular expression that text must match, None for any text.
     """
 
     name: str
@@ -131,7 +131,7 @@ class Table:
         columns: its columns, in order.
         key: the columns that together tell its rows apart.
         rules: what holds between its columns.
-        may_be_empty: whether a table without rows is good.
+        may_be_empty: whether it may have no rows.
     """
 
     name: str

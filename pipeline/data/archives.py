@@ -1,4 +1,4 @@
-"""The archives that publishers give their datasets as, and what loaders read from them.
+"""Archives of datasets as their publishers distribute them, and what loaders read from them.
 
 A loader says which paths it needs and which archive holds each. A path that lies unpacked in the user's folder is used
 where it is; for the others, the archive is verified, unpacked into a scratch folder, and that is gone when the loader
@@ -35,7 +35,7 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Archive:
-    """A file as its publisher gives it away.
+    """A file as its publisher distributes it.
 
     Attributes:
         name: of the file; a tar or zip archive by its ending, or a plain file.
@@ -50,7 +50,7 @@ class Archive:
 
 @contextmanager
 def unpacked(folder: str, contents: Mapping[str, Archive], below: Sequence[str] = ()) -> Iterator[dict[str, Path]]:
-    """Give a loader what it needs of its publisher's files.
+    """Give a loader the files that it needs.
 
     Args:
         folder: where the user has the unpacked files or the archives; archives that are missing are downloaded to it.
@@ -62,7 +62,7 @@ def unpacked(folder: str, contents: Mapping[str, Archive], below: Sequence[str] 
         Where each of the paths lies, until the block ends.
 
     Raises:
-        UserError: an archive is neither there nor to be had, is not the publisher's, cannot be unpacked, or would
+        UserError: an archive is neither there nor available, is not the publisher's, cannot be unpacked, or would
             write outside of its folder.
     """
     root = Path(folder)
@@ -89,7 +89,7 @@ def unpacked(folder: str, contents: Mapping[str, Archive], below: Sequence[str] 
 
 
 def not_here(folder: str, contents: Mapping[str, Archive], below: Sequence[str] = ()) -> list[str]:
-    """Say which archives would have to be downloaded; the arguments are those of `unpacked`."""
+    """Say which archives would be downloaded; the arguments are those of `unpacked`."""
     root = Path(folder)
     needed = {archive: None for path, archive in contents.items() if _find(root, path, below) is None}
     return [f"{root / one.name}, downloaded from {one.url}" for one in needed if not (root / one.name).exists()]
@@ -155,7 +155,7 @@ def read_images(files: Iterable[Path]) -> tuple[list[bytes], list[tuple[int, int
         The bytes of each, and its width and height when upright.
 
     Raises:
-        UserError: a file is missing or no readable image.
+        UserError: a file is missing or not a readable image.
     """
 
     def read(file: Path) -> tuple[bytes, tuple[int, int]]:

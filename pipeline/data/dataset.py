@@ -101,13 +101,13 @@ class Collection:
 
     Attributes:
         class_names: the classes; a label is a position in this list.
-        names: one readable name an image, such as its path below the dataset's root.
+        names: one readable name per image, such as its path below the dataset's root.
         labels: int64 array (N,), the class of each image.
         images: the bytes of one image file each, in any format Pillow reads: a list, or a sequence that reads each when
             it is asked for (`pipeline.data.image_files`), where memory does not hold all.
         masks: the bytes of one PNG each, same size as the image, non-zero where the object is, None for an image
-            without; None where the dataset has no ground truth of this kind.
-        boxes: the boxes round the objects of each image, an empty list for an image without; None where the dataset
+            without; None if the dataset has no ground truth of this kind.
+        boxes: the boxes round the objects of each image, an empty list for an image without; None if the dataset
             has no ground truth of this kind.
         splits: "train", "validation" or "test" for each image, if the publisher or the user fixed it (no image need be
             "validation", and if all are "test", some classes may have none); None otherwise.

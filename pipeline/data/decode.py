@@ -1,4 +1,4 @@
-"""Pictures as bytes and as arrays: decoding, encoding, and bringing them to a model's size."""
+"""Pictures as bytes and as arrays: decoding, encoding, and resizing them for a model."""
 
 from __future__ import annotations
 

@@ -94,12 +94,12 @@ def carry_back(saliency: Stored, name: str, magnitude: float, validity: Validity
     Args:
         saliency: the map (H, W) of the perturbed image, of any real type.
         name: key of `TRANSFORMS`, or `IDENTITY`.
-        magnitude: as the image was perturbed with it: pixels, degrees, or NaN where the transform has none.
+        magnitude: as the image was perturbed with it: pixels, degrees, or NaN if the transform has none.
         validity: which pixels of a rotated map are valid; all other transforms know no edge between two pixels.
 
     Returns:
         The map in the frame of the unperturbed image, zero where nothing came from inside the frame, and a boolean
-        mask (H, W), true for the pixels that may be compared, or None where those are all. Rotation gives float64,
+        mask (H, W), true for the pixels that may be compared, or None if those are all. Rotation gives float64,
         everything else the type of the map. What need not be changed is not copied.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Boxes and masks as publishers and users write them down, brought to those of a `Collection`."""
+"""Boxes and masks as publishers and users write them down, converted to those of a `Collection`."""
 
 from __future__ import annotations
 

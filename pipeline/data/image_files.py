@@ -38,7 +38,7 @@ def read_header(file: Path) -> tuple[tuple[int, int], int]:
         orientation, 1 to 8, of which 1 is not at all.
 
     Raises:
-        UserError: the file is missing or no image.
+        UserError: the file is missing or not an image.
     """
     try:
         with Image.open(file, formats=FORMATS) as image:

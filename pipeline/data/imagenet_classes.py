@@ -44,7 +44,7 @@ def read_class_index(file: Path) -> dict[str, str]:
         As `imagenet_classes`; there may be any number of classes, in any order.
 
     Raises:
-        UserError: the file is missing or no JSON, an entry is no such pair, or the numbers are not 0, 1, 2, ...
+        UserError: the file is missing or not JSON, an entry is not such a pair, or the numbers are not 0, 1, 2, ...
     """
     try:
         content = json.loads(read_file(file))

@@ -8,7 +8,7 @@ from pipeline.core.errors import UserError
 
 
 def check_labels(splits: pd.DataFrame, classes: int, source: str, model: str) -> None:
-    """Raise a `UserError` for the first image whose label is none of a network's classes.
+    """Raise a `UserError` for the first image whose label is not one of a network's classes.
 
     Args:
         splits: the table ``splits``.

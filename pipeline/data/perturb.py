@@ -196,7 +196,7 @@ def apply_each(images: Pixels, names: npt.NDArray[np.object_], magnitudes: npt.N
     Args:
         images: RGB, uint8 (N, H, W, 3) in [0, 255]; left untouched.
         names: (N,), keys of `TRANSFORMS` or `IDENTITY`.
-        magnitudes: (N,), NaN where a transform has none; pixels for translations, degrees for rotations, and otherwise
+        magnitudes: (N,), NaN if a transform has none; pixels for translations, degrees for rotations, and otherwise
             greater than -1, the factor being 1 + magnitude.
 
     Returns:

@@ -56,7 +56,7 @@ class Pictures(Mapping[int, Pixels]):
 def decode(
     table: Path, images: Iterable[int], side: int, fitting: tuple[float, Interpolation], *, file: BinaryIO
 ) -> Pictures:
-    """Decode some images, bring them to a model's size and keep them in a file.
+    """Decode some images, resize them for a model and keep them in a file.
 
     Args:
         table: the table ``images`` of a dataset.

@@ -66,7 +66,7 @@ def check_images_of(settings: PlanSettings, datasets: Iterable[str]) -> None:
 
 
 def rows_per_image(settings: PlanSettings, image_size: int, *, trained: bool) -> int:
-    """Return how many rows per cell has for every image that is explained.
+    """Return how many rows a cell has for every image that is explained.
 
     Args:
         settings: the plan's.

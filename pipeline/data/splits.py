@@ -33,7 +33,7 @@ def draw_splits(collection: Collection, settings: SplitSettings | None, seed: in
         dataset: its name, part of the random stream's name and of messages.
 
     Returns:
-        The table ``splits`` (see `pipeline.data.prepared`), one row an image in the collection's order.
+        The table ``splits`` (see `pipeline.data.prepared`), one row per image in the collection's order.
 
     Raises:
         UserError: there are fewer than two classes, a class is too small, the fractions leave nothing to train on, or

@@ -28,7 +28,7 @@ def read_boxes(file: Path, size: tuple[int, int], first: int) -> list[Box]:
         The boxes, cut to the picture. ``xmax`` and ``ymax`` are the right and bottom edge either way.
 
     Raises:
-        UserError: the file is missing or no annotation, was made for a picture of another size, or has an object
+        UserError: the file is missing or not an annotation, was made for a picture of another size, or has an object
             without a box, or with one beside the picture.
     """
     try:

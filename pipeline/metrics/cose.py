@@ -185,7 +185,7 @@ def root(consistency: Floats, sensitivity: Floats, protocol: str) -> Floats:
 
 
 def interval(replicates: Floats, images: int, confidence: float) -> tuple[float | None, float | None]:
-    """Return the central part of the replicates; None where one image or none carries the mean."""
+    """Return the central part of the replicates; None if one image or none carries the mean."""
     defined = replicates[~np.isnan(replicates)]
     if images < 2 or not len(defined):
         return None, None

@@ -141,7 +141,7 @@ def ssim(reference: Reference, other: Values, valid: Mask | None = None, validit
         validity: which windows count at the frame, where there are invalid pixels.
 
     Returns:
-        A number in [-1, 1], or None where either map is flat over the valid pixels or no window fits.
+        A number in [-1, 1], or None if either map is flat over the valid pixels or no window fits.
 
     Source: Z. Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.
     """
@@ -219,7 +219,7 @@ def spearman(reference: Reference, other: Values, valid: Mask | None = None) -> 
         valid: (H, W), true where the two may be compared; None for everywhere.
 
     Returns:
-        A number in [-1, 1], or None where either map is flat over the valid pixels.
+        A number in [-1, 1], or None if either map is flat over the valid pixels.
     """
     a, norm_a = reference.ranks if valid is None else _centred_ranks(reference.values[valid])
     b, norm_b = _centred_ranks(other.ravel() if valid is None else other[valid])

@@ -34,7 +34,7 @@ PLAIN = {
     "mean": (0.485, 0.456, 0.406),
     "std": (0.229, 0.224, 0.225),
 }
-"""How ImageNet's pictures are usually brought to a network: for architectures that timm does not describe."""
+"""How ImageNet's pictures are usually prepared for a network: for architectures that timm does not describe."""
 
 
 def resolved(settings: NetworkSettings) -> NetworkSettings:

@@ -62,7 +62,7 @@ def find(network: nn.Module, path: str, layout: str, image_size: int) -> CamLaye
         image_size: side of its input in pixels.
 
     Raises:
-        UserError: the path leads nowhere, or timm does not say enough; then params.yaml has to.
+        UserError: the path leads nowhere, or timm does not say enough; then params.yaml must.
     """
     info = _features(network)
     if path != AUTO:

@@ -1,4 +1,4 @@
-"""A trained model from its description and its weights, ready to be asked."""
+"""A trained model from its description and its weights, ready to use."""
 
 from __future__ import annotations
 

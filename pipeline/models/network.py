@@ -1,4 +1,4 @@
-"""How a network is built and how pictures are brought to it: all that is said in words about a trained model."""
+"""How a network is built and how pictures are prepared for it: everything about a trained model but its weights."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def _for_constructor(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 class NetworkSettings(Settings):
-    """A timm architecture, how pictures are brought to it, and where its class activation maps are read.
+    """A timm architecture, how pictures are prepared for it, and where its class activation maps are read.
 
     Attributes:
         architecture: a name of ``timm.list_models()``, or of ``timm.list_pretrained()``, such as ``resnet50.tv_in1k``.
@@ -96,7 +96,7 @@ class Network(Settings):
 
     @property
     def fitting(self) -> tuple[float, Literal["bilinear", "bicubic"]]:
-        """How pictures are brought to its size: the part that is kept, and the filter."""
+        """How pictures are resized for it: the part that is kept, and the filter."""
         part, interpolation = self.settings.crop_fraction, self.settings.interpolation
         if isinstance(part, str) or interpolation == "auto":
             raise ValueError("timm's values have not been filled in; see `pipeline.models.build.resolved`")

@@ -52,7 +52,7 @@ def obtain_states(
         The trained model on its device, and the curve of its training; see `pipeline.models.training.train`.
 
     Raises:
-        UserError: the network cannot be built, weights cannot be had or do not fit, or training fails.
+        UserError: the network cannot be built, weights cannot be obtained or do not fit, or training fails.
     """
     folder.mkdir()
     network.write(folder)
@@ -95,7 +95,7 @@ def take_as_it_is(
         The model on its device.
 
     Raises:
-        UserError: the network cannot be built, weights cannot be had or do not fit, or it has too few stages.
+        UserError: the network cannot be built, weights cannot be obtained or do not fit, or it has too few stages.
     """
     folder.mkdir()
     network.write(folder)

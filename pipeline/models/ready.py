@@ -1,4 +1,4 @@
-"""A model that is asked at once: one of params.yaml with classes of its own, or the trained model of a cell."""
+"""A model that is ready to use: one of params.yaml with classes of its own, or the trained model of a cell."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Ready:
     Attributes:
         name: of the model or the cell in params.yaml.
         model: the model.
-        network: how it is built, and how pictures are brought to it.
+        network: how it is built, and how pictures are prepared for it.
         class_names: by the number of the class, as far as they are known.
     """
 

@@ -34,11 +34,11 @@ class FileWeights(Settings):
         file: where it lies, or is downloaded to: safetensors, or anything that ``torch.load`` reads as tensors alone.
         package: the installed package that carries the file, which is then a path in it, where ``*`` matches anything;
             None for a file of its own.
-        url: where it is downloaded from when it is missing; None where the user has to place it. An address that is
+        url: where it is downloaded from when it is missing; None if the user must place it. An address that is
             not https needs the whole checksum.
-        sha256: its checksum or the first eight digits or more of it; None where the publisher gives none, and what came
-            first is then pinned (`pipeline.models.pins`). A package's file needs it: DVC does not watch packages, so
-            the checksum is what tells that the weights are the same.
+        sha256: its checksum, or at least the first eight digits; None if the publisher gives none. Without all of them,
+            the file that was used first is pinned (`pipeline.models.pins`). A package's file needs all: DVC does not
+            watch packages, so the checksum is what tells that the weights are the same.
         inside: keys to go down before the weights are reached, such as ``[state_dict]``.
         drop: patterns (``*`` matches anything) of names that are left out.
         prefixes: what names may begin with, taken off one after the other.
@@ -170,7 +170,7 @@ def read_recipe(dataset: str, model: ModelSettings, name: str) -> TrainingSettin
         name: the model's name, for messages.
 
     Returns:
-        The recipe, checked; None where the dataset's models are not trained.
+        The recipe, checked; None if the dataset's models are not trained.
 
     Raises:
         UserError: a value does not fit, the model has a head of its own, which belongs to the dataset, or it has a
@@ -210,7 +210,7 @@ class TrainEntry(Settings):
         image_size: of that dataset.
         model: name of the cell's model.
         settings: the model's, with what they say of other datasets left out.
-        recipe: how the model is trained on that dataset; None where it is taken as it is.
+        recipe: how the model is trained on that dataset; None if it is taken as it is.
         checkpoints: percents of the training after which checkpoints are taken.
         layers: how many stages are randomised of a model that is taken as it is.
     """

@@ -1,4 +1,4 @@
-"""What has to hold between a recipe, the plan's checkpoints and the user's own weights."""
+"""What must be consistent between a recipe, the plan's checkpoints and the user's own weights."""
 
 from __future__ import annotations
 

@@ -108,7 +108,7 @@ class StatesFile(Settings):
         checkpoints: name of the state at each percent of the training.
         layers: name of the state in which so many of the last stages are randomised; empty for a trained model.
         weights_from: where the weights of a state are from; None for fresh ones.
-        computed_by: what trained them; None where they were not trained here.
+        computed_by: what trained them; None if they were not trained here.
         sha256: checksum of the file of every state, and of `BACKBONE` where there is one.
     """
 

@@ -102,7 +102,7 @@ def train(
             taken.
 
     Returns:
-        A table with the columns `CURVE` and one line an epoch.
+        A table with the columns `CURVE` and one row per epoch.
 
     Raises:
         UserError: a loss is not finite any more.

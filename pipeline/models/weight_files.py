@@ -81,7 +81,7 @@ def check_regular(path: Path, called: str) -> None:
 
 
 def foreign_global(path: Path) -> str | None:
-    """Return the first class or function in a pickle that a file of tensors has no use for; None where none is found.
+    """Return the first class or function in a pickle that a file of tensors has no use for; None if none is found.
 
     The pickle is taken apart and not run.
     """

@@ -1,4 +1,4 @@
-"""Weights that others trained: brought here, checked, and given the names that timm has for them.
+"""Weights that others trained: obtained, checked, and renamed to timm's names.
 
 Nothing is guessed: a name that is left over, or missing, or of another shape is an error that lists it. What a
 checkpoint is known to have too much or too little (the head of a self-supervised method) is said in params.yaml.
@@ -47,7 +47,7 @@ def load_pretrained(model: Classifier, settings: ModelSettings, image_size: int,
         Where the weights are from, with a file's checksum; None for nowhere.
 
     Raises:
-        UserError: the weights cannot be had, are not those that were asked for, or do not fit; one line.
+        UserError: the weights cannot be obtained, are not those that were asked for, or do not fit; one line.
     """
     where = params.at(f"models.{name}.weights")
     own, classifier = model.network.state_dict(), model.classifier_weights()

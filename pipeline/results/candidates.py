@@ -58,7 +58,7 @@ def read_candidate(written: str) -> Candidate:
     """Return a candidate as a user writes it.
 
     Raises:
-        UserError: it is no such thing, or there is no such method or setting, or the method reads no CAM layer.
+        UserError: it is not one, or there is no such method or setting, or the method reads no CAM layer.
     """
     found = WRITTEN.fullmatch(written)
     if found is None:

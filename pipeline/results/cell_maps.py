@@ -68,7 +68,7 @@ class MethodMaps:
     Attributes:
         name: of the method.
         kind: of the values of its maps.
-        left_out: why there are no maps; None where there are, and only then the others count.
+        left_out: why there are no maps; None if there are, and only then the others count.
         place: position of the maps by the number of their row.
         maps: in that order.
         scores: the table ``scores``.
@@ -82,7 +82,7 @@ class MethodMaps:
     scores: pd.DataFrame
 
     def map_of(self, row: int, side: int) -> Map | None:
-        """Return the map of a row, float64 (side, side); None where the method does not explain its image."""
+        """Return the map of a row, float64 (side, side); None if the method does not explain its image."""
         if self.maps is None or row not in self.place:
             return None
         return enlarge(self.maps[self.place[row]], side, self.kind)
@@ -110,7 +110,7 @@ def read_cell_maps(cell: str, dataset: str, masks: int) -> CellMaps:
 
 
 def _objects(table: Path, images: list[int], network: Network) -> dict[int, Mask]:
-    """Return the masks of those images that have one, brought to the network's size as the images are."""
+    """Return the masks of those images that have one, resized as the images are."""
     found: dict[Any, Any] = read(IMAGES, table, images).set_index("image")["mask"].dropna().to_dict()
     side, part = network.image_size, network.fitting[0]
     return {int(image): carry_mask(mask, side, part, f"{table}: image {image}") for image, mask in found.items()}

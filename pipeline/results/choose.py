@@ -34,8 +34,8 @@ class Measured:
     Attributes:
         candidate: what explained it.
         saliency: its map, float64 (side, side).
-        value: what the metric says of it; None where it is undefined.
-        reason: why it is undefined; None where it is not.
+        value: what the metric says of it; None if it is undefined.
+        reason: why it is undefined; None if it is not.
         seconds: that the map took.
     """
 
@@ -67,7 +67,7 @@ class Choice:
     measured: Sequence[Measured]
 
     def best(self, *, control: bool) -> Measured | None:
-        """Return the best candidate among the controls, or among the others; None where none has a value."""
+        """Return the best candidate among the controls, or among the others; None if none has a value."""
         return next((one for one in self.measured if one.candidate.control == control and one.value is not None), None)
 
 
@@ -87,7 +87,7 @@ def choose(
     Args:
         ready: the model.
         name: of the picture; randomness comes from it and the seed.
-        picture: uint8 (side, side, 3), brought to the model's size.
+        picture: uint8 (side, side, 3), resized for the model.
         target: the class to explain; None for the one that is predicted.
         candidates: at least one.
         metric: a faithfulness metric that says which values are better.

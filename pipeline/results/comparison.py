@@ -1,4 +1,4 @@
-"""Our numbers beside those of the paper: accuracies of the models, and COSE.
+"""Our numbers next to those of the paper: accuracies of the models, and COSE.
 
 The published numbers are in percent and lie in ``published`` beside this file; one that is missing here is listed
 with the reason, never left out.
@@ -25,7 +25,7 @@ def published(table: str) -> pd.DataFrame:
 
 
 def accuracies(measured: Mapping[tuple[str, str, str], TrainingMetrics], confidence: float) -> pd.DataFrame:
-    """Lay the accuracies of our models beside the paper's.
+    """Compare the accuracies of our models with the paper's.
 
     Args:
         measured: by cell, dataset and model, what the train stage wrote.
@@ -58,7 +58,7 @@ def accuracies(measured: Mapping[tuple[str, str, str], TrainingMetrics], confide
 
 
 def compare(ours: pd.DataFrame, why_missing: Callable[[Number], str]) -> pd.DataFrame:
-    """Lay our Table 1 beside the paper's.
+    """Compare our Table 1 with the paper's.
 
     Args:
         ours: the table ``cose``; empty where nothing has been computed.
@@ -94,7 +94,7 @@ def compare(ours: pd.DataFrame, why_missing: Callable[[Number], str]) -> pd.Data
 
 
 def average_cose(ours: pd.DataFrame) -> pd.DataFrame:
-    """Lay our averages over the paper's cells beside its Table A.1, which has both similarities.
+    """Compare our averages over the paper's cells with its Table A.1, which has both similarities.
 
     Args:
         ours: the table ``cose``; empty where nothing has been computed.

@@ -49,8 +49,8 @@ SPREAD = 1.5
 """`Speed.spread` above which the estimate says that timings disagree."""
 
 GPU_FLOPS = 10e12
-"""Floating-point operations a second that a data-centre GPU is assumed to sustain in float32 without tensor cores: half
-of what an NVIDIA A100 has (19.5e12). Nobody has measured it for this benchmark."""
+"""Floating-point operations per second that a data-centre GPU is assumed to sustain in float32 without tensor cores:
+half the peak of an NVIDIA A100 (19.5e12). Nobody has measured it for this benchmark."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Operations:
-    """Floating-point operations an image, a multiplication and an addition being two."""
+    """Floating-point operations per image, a multiplication and an addition being two."""
 
     forward: float
     gradient: float

@@ -10,7 +10,7 @@ from matplotlib.backends.backend_agg import RendererAgg
 from matplotlib.font_manager import FontProperties
 
 DPI = 100
-"""Pixels an inch of a figure, with which Matplotlib turns points into pixels."""
+"""Pixels per inch of a figure, with which Matplotlib turns points into pixels."""
 ELLIPSIS = "…"
 Weight = Literal["normal", "bold"]
 

@@ -1,4 +1,4 @@
-"""Our numbers beside those of the Opti-CAM poster: masking, localisation, and the box study.
+"""Our numbers next to those of the Opti-CAM poster: masking, localisation, and the box study.
 
 Zhang et al., Opti-CAM: Optimizing saliency maps for interpretability, https://arxiv.org/abs/2301.07002. The published
 numbers lie in ``published`` beside this file; they are in percent but for the saliency metric.
@@ -54,7 +54,7 @@ STUDIES = (
 
 
 def compare_study(study: Study, ours: pd.DataFrame, why_missing: Callable[[Number], str]) -> pd.DataFrame:
-    """Lay our numbers beside one of the poster's tables.
+    """Compare our numbers with one of the poster's tables.
 
     Args:
         study: which one.

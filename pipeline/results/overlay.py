@@ -67,7 +67,7 @@ def lay_over(picture: Pixels, saliency: Map, values: Values, side: int, *, valid
         saliency: float64 (H, W).
         values: the kind of its values.
         side: of what is returned, in pixels.
-        valid: bool (H, W), false where there is no map; None where there is one everywhere.
+        valid: bool (H, W), false where there is no map; None if there is one everywhere.
 
     Returns:
         uint8 (side, side, 3).

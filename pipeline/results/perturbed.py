@@ -34,7 +34,7 @@ def cases(rows: pd.DataFrame, position: int) -> list[int | None]:
         position: of the image on the sheet; the transforms differ from image to image.
 
     Returns:
-        For each of `CASES`, the number of a row, or None where the image has no such row. The geometric and the
+        For each of `CASES`, the number of a row, or None if the image has no such row. The geometric and the
         photometric one keep the prediction; the one that changes it is that with the surest new prediction.
     """
     reference = rows[rows["kind"] == "reference"].iloc[0]

@@ -59,7 +59,7 @@ class Line:
     Attributes:
         name: what they are, to their left.
         panels: from left to right.
-        empty: why there are no panels; None where there are.
+        empty: why there are no panels; None if there are some.
         note: more about them, in smaller letters below the name.
         apart: whether more room than usual is left below them.
     """

@@ -56,7 +56,7 @@ class ExplainEntry(Settings):
     """What `explain_entry_file` holds: all of params.yaml that explaining a cell with a method depends on.
 
     Attributes:
-        left_out: why the method does not explain the cell; None where it does, and only then the others count.
+        left_out: why the method does not explain the cell; None if it does; only then do the others apply.
         seed: the user's.
         settings: the method's.
     """
@@ -79,7 +79,7 @@ class About(Settings):
     """What `ABOUT` holds.
 
     Attributes:
-        left_out: why there are no maps; None where there are.
+        left_out: why there are no maps; None if there are some.
         values: what kind of values they have.
         computed_by: what computed them, and what they were computed from, by stage; None for weights of the user's,
             and empty where there are no maps.
@@ -94,7 +94,7 @@ NOT_COMPUTED = "not computed"
 
 
 def why_nothing(folder: Path) -> str | None:
-    """Return why a folder of maps, scores or measurements has none; None where it has some."""
+    """Return why a folder of maps, scores or measurements has none; None if it has some."""
     return read_about(folder).left_out if (folder / ABOUT).exists() else NOT_COMPUTED
 
 

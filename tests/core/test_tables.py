@@ -109,10 +109,10 @@ def test_a_hand_edited_file_is_refused_when_it_is_read(
     table: Table, spoil: Spoil, message: str, tmp_path: Path
 ) -> None:
     path = tmp_path / "table.parquet"
-    spoilt = spoil(example(table))
-    arrays = [pa.array(spoilt[column], from_pandas=spoilt[column].dtype.kind != "f") for column in spoilt]
+    broken = spoil(example(table))
+    arrays = [pa.array(broken[column], from_pandas=broken[column].dtype.kind != "f") for column in broken]
     arrays = [array.cast(pa.string()) if pa.types.is_large_string(array.type) else array for array in arrays]
-    pq.write_table(pa.Table.from_arrays(arrays, names=list(spoilt)), path)
+    pq.write_table(pa.Table.from_arrays(arrays, names=list(broken)), path)
     with pytest.raises(UserError, match=message):
         read(table, path)
 

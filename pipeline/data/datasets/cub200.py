@@ -106,7 +106,7 @@ def load(settings: Settings, seed: int) -> Collection:
 
 
 def _table(file: Path, parse: Callable[[str], Value], known: dict[int, str] | None = None) -> dict[int, Value]:
-    """Read a list of the dataset: a number and a value a line, in the list's order.
+    """Read a list of the dataset: a number and a value per line, in the list's order.
 
     With ``known``, the numbers must be those of ``images.txt``.
     """

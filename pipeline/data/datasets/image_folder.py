@@ -33,7 +33,7 @@ class Settings(DatasetSettings):
     """Where the boxes are, and how the pictures below ``source`` are split.
 
     Attributes:
-        boxes: the folder of the files with boxes, ``source`` itself or one in it; None where there are none.
+        boxes: the folder of the files with boxes, ``source`` itself or one in it; None if there are none.
         split: fractions, or ``folders`` or ``table`` for a test split that is given.
     """
 
@@ -109,7 +109,7 @@ def load(settings: Settings, seed: int) -> Collection:
 
 
 def _boxes_folder(root: Path, boxes: str) -> Path:
-    """Return the folder of the boxes; DVC watches ``source``, so it has to lie there."""
+    """Return the folder of the boxes; DVC watches ``source``, so it must lie there."""
     folder = Path(boxes)
     if not folder.resolve().is_relative_to(root.resolve()):  # whatever `..` and links lead to
         raise UserError(params.at("datasets.*.boxes"), f"found {boxes!r}", expected=f"{root}, or a folder in it")

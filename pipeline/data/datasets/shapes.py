@@ -31,7 +31,7 @@ SUPERSAMPLING = 8
 CORE = 0.55
 """Side of a framed object's core as a part of the object's."""
 CONTRAST = 110.0
-"""Least distance in RGB (0 to 255 a channel) of an object's colour from its surroundings, so that it can be seen."""
+"""Least distance in RGB (0 to 255 per channel) of an object's colour from its surroundings, so that it can be seen."""
 PHOTOGRAPHS = (
     "astronaut",
     "brick",

@@ -64,7 +64,7 @@ class Batch:
         model: in the state that the maps explain.
         images: float32 (B, 3, H, W), normalised for the model.
         targets: int64 (B,), the class that each map explains.
-        maps: float64 (B, H, W), at the size of the images; None where what is asked for needs none.
+        maps: float64 (B, H, W), at the size of the images; None if what is asked for needs none.
         seeds: one integer per row, from which all randomness of that row comes.
         method: what made the maps, for what explains pictures again.
         method_seeds: what it was seeded with, one integer per row.
@@ -128,7 +128,7 @@ class Batch:
             float64 (B, steps), softmax score of each row's class.
 
         Raises:
-            UserError: the model gives no finite number.
+            UserError: the model gives a score that is not finite.
         """
         pairs = torch.arange(len(self.images) * steps, device=self.images.device)
         found = []

@@ -30,7 +30,7 @@ class Reading:
     Attributes:
         numbers: (N,); NaN where it is undefined.
         undefined: why it is, where it is.
-        at: percent of the pixels that it is about; None where it is about none in particular.
+        at: percent of the pixels that it is about; None if it is about none in particular.
     """
 
     numbers: npt.NDArray[np.float64]
@@ -48,8 +48,8 @@ class Metric:
         read: ``(answers, settings) -> readings``: its values from the answers (N, width) to its probes, in order, and
             last from those of ``limits`` where it has them. A pure function of whole arrays.
         better: which values are better; None for one that only describes a map.
-        best: the best value there can be; None where there is none.
-        chance: expected of maps that do not look at the model; None where that depends on the model.
+        best: the best value there can be; None if there is none.
+        chance: expected of maps that do not look at the model; None if that depends on the model.
         orders: whether it uses the order of the pixels alone, so that a constant map has no value.
         limits: ``settings -> probe`` about every image alone, without a map; asked once for a cell and all its methods.
         needs: what it takes: the map; the model; the method, to explain again.

@@ -1,4 +1,4 @@
-"""Curves of the score while pixels are taken away or brought in, in the order of a map or of patches."""
+"""Curves of the score while pixels are deleted or inserted, in the order of a map or of patches."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Ends:
     """The pictures between which a curve runs.
 
     Attributes:
-        fill: colour that pixels are deleted to, black or the picture's own mean colour; None where they are inserted.
+        fill: colour that pixels are deleted to, black or the picture's own mean colour; None if they are inserted.
         kernel: side of the Gaussian blur that pixels are inserted into, in pixels, odd; 0 where they are deleted.
         sigma: its deviation in pixels.
     """
@@ -84,7 +84,7 @@ class Curve(Probe):
 
 @dataclass(frozen=True)
 class Limits(Probe):
-    """Least and greatest area under a curve that orders of square patches were found to reach, two numbers an image.
+    """Least and greatest area under a curve that orders of square patches were found to reach, two numbers per image.
 
     A patch is judged by the score when it alone is changed, and by the score when it alone is not. Both orders and
     their reverses are tried; ``greedy`` tries two more, which change at each step the patch that raises, or lowers,

@@ -43,7 +43,7 @@ class Batch:
         settings: how they are compared.
         right: bool (N,), whether the model's first guess is the image's class.
         scores: (N,), softmax score of the explained class on what `pipeline.metrics.localisation.cut_outs` cuts out;
-            None where that was not asked for.
+            None if that was not asked for.
     """
 
     maps: Maps

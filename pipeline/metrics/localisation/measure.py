@@ -41,7 +41,7 @@ Maps = Sequence[npt.NDArray[Any]]
 
 
 def undefined(metric: Metric, batch: Batch) -> list[str | None]:
-    """Return why a metric is undefined for each map of a batch (N,), None where it is defined."""
+    """Return why a metric is undefined for each map of a batch (N,), None if it is defined."""
     reasons = np.full(len(batch), None, object)
     if metric.reads != "order":
         reasons[~batch.positive.any(axis=(1, 2))] = NOTHING_POSITIVE
@@ -83,7 +83,7 @@ def measure_localisation(
 
     Args:
         chosen: which metrics, and how maps are compared with ground truth.
-        states: of the model; None where no metric evaluates it.
+        states: of the model; None if no metric evaluates it.
         rows: those of the table ``rows`` that there are maps of; rows of other kinds are passed over.
         pictures: the unperturbed images, uint8 (side, side, 3), by their number.
         maps: one per row, in the same order; read one by one.

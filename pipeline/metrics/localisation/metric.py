@@ -47,7 +47,7 @@ def best_accuracy(values: Floats, weights: Floats, accepted: float) -> Floats:
 
 
 def no_place(settings: LocalisationSettings, side: int) -> Floats | None:
-    """Say that a metric has one value a map, taken at nothing in particular."""
+    """Say that a metric has one value per map, taken at nothing in particular."""
     return None
 
 
@@ -65,7 +65,7 @@ class Metric:
         higher_is_better: the direction.
         best: the best value that any map can have.
         worst: the worst.
-        chance: ``batch -> (N,)``, the mean over maps of independent noise; None where it depends on the noise.
+        chance: ``batch -> (N,)``, the mean over maps of independent noise; None if it depends on the noise.
         at: ``(settings, side) -> (T,)``, where the T values of a map are taken (thresholds, or a radius in pixels);
             None for one value at nothing in particular.
         forward: evaluations of the model that one map takes.

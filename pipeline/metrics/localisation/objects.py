@@ -1,4 +1,4 @@
-"""The objects on a cell's images: brought into the network's frame once, and read for some images at a time."""
+"""The objects on a cell's images: carried into the network's frame once, and read for some images at a time."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ EDGES = ["left", "top", "right", "bottom"]
 def frame_objects(
     dataset: str, images: Sequence[int], side: int, crop_fraction: float, *, reading: Reading
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Bring the objects on some images of a dataset into a network's frame.
+    """Carry the objects on some images of a dataset into a network's frame.
 
     Args:
         dataset: its name.

@@ -1,4 +1,4 @@
-"""The boxes of a map at every threshold, compared with those of the object: what box accuracy rests on."""
+"""The boxes of a map at every threshold, compared with those of the object: the basis of box accuracy."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Labels = npt.NDArray[np.int32]
 
 
 def overlaps(scaled: Floats, boxes: Boxes) -> tuple[Floats, Floats]:
-    """Return how well the boxes of one map fit those of its object, at every threshold.
+    """Return how well the boxes of one map match those of its object, at every threshold.
 
     At threshold t, the pixels that are at least t make 8-connected components, each of which has a tight box.
 

@@ -169,7 +169,7 @@ def explain(
 
 
 def cost(settings: Settings) -> Cost:
-    """A gradient an iteration."""
+    """One gradient per iteration."""
     return Cost(gradient=settings.iterations)
 
 

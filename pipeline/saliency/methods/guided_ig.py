@@ -53,7 +53,7 @@ def _advance(
 
     Args:
         left: the features' distances from the end, (N, D) float64; changed in place.
-        size: magnitudes of the gradients, (N, D); spoilt.
+        size: magnitudes of the gradients, (N, D); overwritten.
         most: greatest distances allowed now, (N, D): features that lag behind the straight line catch up first.
         least: smallest distances allowed now, (N, D).
         target: the sum to reach, (N,).

@@ -153,7 +153,7 @@ def explain(
 
 
 def cost(settings: Settings) -> Cost:
-    """A forward pass a sample, less where samples are the same."""
+    """One forward pass per sample, less where samples are the same."""
     return Cost(forward=settings.samples, at_once=settings.samples)
 
 

@@ -132,7 +132,7 @@ def explain(
 
 
 def cost(settings: Settings) -> Cost:
-    """One forward pass for the activations, and a gradient an iteration."""
+    """One forward pass for the activations, and one gradient per iteration."""
     return Cost(forward=1, gradient=settings.iterations)
 
 

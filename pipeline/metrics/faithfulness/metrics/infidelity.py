@@ -1,4 +1,4 @@
-"""Infidelity: how badly the map predicts what small changes of the picture do to the score.
+"""Infidelity: how badly the map predicts the effect of small changes of the picture on the score.
 
 With changes I drawn from a normal distribution, φ the map and f the score of the class,
 mean of (β Iᵀφ - (f(x) - f(x - I)))², where β = mean of Iᵀφ (f(x) - f(x - I)) / mean of (Iᵀφ)² makes up for the scale of

@@ -1,4 +1,4 @@
-"""Insertion: the area under the score while pixels are brought into a blurred picture, the highest of the map first.
+"""Insertion: the area under the score while pixels are inserted into a blurred picture, the highest of the map first.
 
 Petsiuk et al., 2018 (https://arxiv.org/abs/1806.07421). Raw areas depend on how sure a model is, and must not be
 compared across models.

@@ -1,4 +1,4 @@
-"""Maximum sensitivity: how far the map moves at most when the picture changes hardly at all.
+"""Maximum sensitivity: the largest change of the map under tiny changes of the picture.
 
 The greatest ‖φ(x + δ) - φ(x)‖ / ‖φ(x)‖ over changes δ drawn evenly from [-radius, radius] in every value of the picture
 (Yeh et al., 2019, https://arxiv.org/abs/1901.09392; Captum's ``sensitivity_max``), Euclidean norms, the class and the
