@@ -25,6 +25,9 @@ def stream_seed(seed: int, *names: Name) -> int:
     Returns:
         An integer in [0, 2**63), the first eight bytes of a SHA-256 digest: streams with different names are
         unrelated, and the value is the same on every machine.
+
+    >>> stream_seed(0, "plan", "digits")
+    8199147187376769025
     """
     text = repr((seed, *names)).encode()
     return int.from_bytes(hashlib.sha256(text).digest()[:8], "big") >> 1

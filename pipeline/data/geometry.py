@@ -104,6 +104,14 @@ def carry_back(saliency: Stored, name: str, magnitude: float, validity: Validity
 
     Raises:
         KeyError: there is no such transform.
+
+    >>> saliency, valid = carry_back(np.arange(6.0).reshape(2, 3), "translate_x", 1.0, "whole")
+    >>> saliency
+    array([[1., 2., 0.],
+           [4., 5., 0.]])
+    >>> valid
+    array([[ True,  True, False],
+           [ True,  True, False]])
     """
     if name == IDENTITY or TRANSFORMS[name].kind == "photometric":
         return saliency, None

@@ -216,5 +216,10 @@ def apply_each(images: Pixels, names: npt.NDArray[np.object_], magnitudes: npt.N
 
 
 def perturb(image: Pixels, name: str, magnitude: float) -> Pixels:
-    """Apply a transform to one image, uint8 (H, W, 3); see `apply_each`, which is faster for many."""
+    """Apply a transform to one image, uint8 (H, W, 3); see `apply_each`, which is faster for many.
+
+    >>> picture = np.arange(6, dtype=np.uint8).reshape(1, 2, 3)  # two pixels
+    >>> perturb(picture, "flip_lr", np.nan).tolist()
+    [[[3, 4, 5], [0, 1, 2]]]
+    """
     return apply_each(image[None], np.array([name], dtype=object), np.array([magnitude], dtype=np.float64))[0]

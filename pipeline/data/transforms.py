@@ -45,6 +45,9 @@ class Transform:
 
         Args:
             size: side of the images, in pixels.
+
+        >>> TRANSFORMS["translate_x"].ladder(8)
+        [-1.0, 1.0]
         """
         if self.limit is None:
             return []

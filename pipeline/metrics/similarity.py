@@ -144,6 +144,12 @@ def ssim(reference: Reference, other: Values, valid: Mask | None = None, validit
         A number in [-1, 1], or None if either map is flat over the valid pixels or no window fits.
 
     Source: Z. Wang et al., Image Quality Assessment: From Error Visibility to Structural Similarity, 2004.
+
+    >>> saliency = np.random.default_rng(0).random((9, 9))
+    >>> ssim(Reference(saliency, 5), saliency)
+    1.0
+    >>> ssim(Reference(saliency, 5), np.ones((9, 9))) is None  # flat
+    True
     """
     window = reference.window
     b = other.astype(np.float64)
@@ -220,6 +226,10 @@ def spearman(reference: Reference, other: Values, valid: Mask | None = None) -> 
 
     Returns:
         A number in [-1, 1], or None if either map is flat over the valid pixels.
+
+    >>> saliency = np.random.default_rng(0).random((9, 9))
+    >>> spearman(Reference(saliency, 5), -saliency)
+    -1.0
     """
     a, norm_a = reference.ranks if valid is None else _centred_ranks(reference.values[valid])
     b, norm_b = _centred_ranks(other.ravel() if valid is None else other[valid])

@@ -58,7 +58,12 @@ def encode(maps: npt.NDArray[Any], kind: str) -> npt.NDArray[Any]:
 
 
 def decode(stored: npt.NDArray[Any]) -> npt.NDArray[Any]:
-    """Return the values of stored maps: float16 for bytes, anything else as it is."""
+    """Return the values of stored maps: float16 for bytes, anything else as it is.
+
+    >>> decode(encode(np.array([[0, 0.5], [0.25, 1]], np.float32), "uint8"))
+    array([[0.    , 0.4983],
+           [0.252 , 1.    ]], dtype=float16)
+    """
     return SQUARES[stored] if stored.dtype == np.uint8 else stored
 
 
@@ -263,6 +268,12 @@ def enlarge(stored: npt.NDArray[Any], side: int, values: Values) -> Map:
 
     Returns:
         float64 (side, side).
+
+    >>> enlarge(np.array([[0, 1], [0, 0]], np.float32), 4, "unit").round(2)
+    array([[0.  , 0.25, 0.75, 1.  ],
+           [0.  , 0.19, 0.56, 0.75],
+           [0.  , 0.06, 0.19, 0.25],
+           [0.  , 0.  , 0.  , 0.  ]])
     """
     smaller = stored.astype(np.float64)
     if smaller.shape == (side, side):

@@ -51,7 +51,11 @@ class Cost:
     per_channel: float = 0
 
     def for_channels(self, channels: int) -> Cost:
-        """Return the cost on a model whose CAM layer has so many channels."""
+        """Return the cost on a model whose CAM layer has so many channels.
+
+        >>> Cost(forward=1, per_channel=1).for_channels(64).forward
+        65
+        """
         return replace(self, forward=self.forward + math.ceil(self.per_channel * channels), per_channel=0)
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import ast
-import doctest
-import importlib
 import pickle
 from pathlib import Path
 
@@ -86,18 +84,3 @@ def test_at_most_four_parameters_are_positional() -> None:
         if len([one for one in node.args.posonlyargs + node.args.args if one.arg not in ("self", "cls")]) > 4
     ]
     assert found == []
-
-
-def with_doctests() -> list[str]:
-    return [
-        str(file.relative_to(ROOT).with_suffix("")).replace("/", ".")
-        for file in python_files()
-        if ">>> " in file.read_text()
-    ]
-
-
-@pytest.mark.parametrize("module", with_doctests())
-def test_examples_in_docstrings(module: str) -> None:
-    result = doctest.testmod(importlib.import_module(module), optionflags=doctest.NORMALIZE_WHITESPACE)
-    assert result.attempted
-    assert not result.failed

@@ -22,7 +22,11 @@ def areas(boxes: Boxes) -> npt.NDArray[np.int64]:
 
 
 def iou(one: Boxes, other: Boxes) -> Floats:
-    """Return the intersection over union of boxes (..., 4) and (..., 4), in [0, 1]; 0 where both are empty."""
+    """Return the intersection over union of boxes (..., 4) and (..., 4), in [0, 1]; 0 where both are empty.
+
+    >>> float(iou(np.array([0, 0, 2, 2]), np.array([1, 0, 3, 2])))
+    0.3333333333333333
+    """
     corners = np.concatenate(
         [np.maximum(one[..., :2], other[..., :2]), np.minimum(one[..., 2:], other[..., 2:])], axis=-1
     )
