@@ -1,7 +1,7 @@
 """Writing dvc.lock for several finished stages at once.
 
-After every stage DVC reads and writes all of dvc.lock, in pure Python: about 0.15 ms per line, which is 4.5 s per stage
-on the paper's grid. Here DVC writes the same entries to the same file, but for several stages together, so that about a
+After every stage DVC reads and writes all of dvc.lock, in pure Python, which takes seconds per stage on the paper's grid
+(docs/benchmarks.md). Here DVC writes the same entries to the same file, but for several stages together, so that about a
 tenth of the time goes into it. Where stages take ten times as long as a write, each is still written when it has
 finished.
 

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
     import torch
 
 SPINS = "2000"
-"""Measured on two cores with a small transformer, milliseconds per gradient alone and with a twin beside it: sleeping
-at once 1.6 and 1.6, 2,000 spins 0.84 and 2.4, the default of 300,000 spins 0.81 and 39."""
+"""A compromise between a process alone and two on the same cores; docs/benchmarks.md has the measurements."""
 
 MOST_THREADS = 1024
 GPU_THREADS = 4
