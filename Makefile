@@ -44,7 +44,7 @@ test-fast: setup  ## run the quick tests, in less than two minutes on two cores
 	COSE_THREADS=1 OMP_NUM_THREADS=1 python -m pytest -n $$(nproc 2>/dev/null || echo 2) --dist load -m 'not slow and not full'
 
 .PHONY: test-full
-test-full: setup  ## run the tests of every model of the paper at its real size (about fifteen minutes)
+test-full: setup  ## run the tests of every model of the paper at its real size, and of killed runs (about fifteen minutes)
 	python -m pytest -m full
 
 .PHONY: verify

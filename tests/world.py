@@ -46,7 +46,7 @@ class World:
 
     Attributes:
         root: the folder.
-        warm: whether `repro` starts stages from a preloaded interpreter, which ends a minute later by itself.
+        warm: whether stages start from a preloaded interpreter, which ends a minute later by itself.
     """
 
     def __init__(self, root: Path, *, warm: bool = False) -> None:
@@ -92,7 +92,11 @@ class World:
         return done
 
     def stage(self, name: str, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, check=check)
+        return self.run(sys.executable, "-m", f"stages.{name}", *arguments, check=check, **self._variables)
+
+    @property
+    def _variables(self) -> dict[str, str]:
+        return {"COSE_WARM": "1"} if self.warm else {}
 
     def start_dvc(self) -> None:
         self.run("git", "init", "-q")
@@ -101,8 +105,7 @@ class World:
 
     def repro(self, *arguments: str, check: bool = True) -> list[str]:
         """Run `dvc repro` and return the stages that it ran."""
-        variables = {"COSE_WARM": "1"} if self.warm else {}
-        output = self.run("dvc", "repro", *arguments, check=check, **variables).stdout
+        output = self.run("dvc", "repro", *arguments, check=check, **self._variables).stdout
         return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 

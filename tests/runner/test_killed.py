@@ -9,6 +9,6 @@ import pytest
 from tests.killed import Chain, check
 
 
-@pytest.mark.slow
+@pytest.mark.full
 def test_runs_that_are_killed_go_on_with_the_same_command(tmp_path: Path) -> None:
     check(Chain(tmp_path), kills=1, seed=1)

@@ -43,9 +43,7 @@ LATE = {"pydantic.plugin._loader"}
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     made = World(tmp_path_factory.mktemp("warm"))
-    params = small_params(made, folder_of_pictures(made.root / "pictures", per_class=10))
-    params["saliency"]["grad_cam_plus_plus"] = made.params["saliency"]["grad_cam_plus_plus"]
-    made.set(params)
+    made.set(small_params(made, folder_of_pictures(made.root / "pictures", per_class=10)))
     with tempfile.TemporaryDirectory(prefix="warm", dir="/tmp") as sockets, pytest.MonkeyPatch.context() as patch:
         (Path(sockets) / "sitecustomize.py").write_text(WATCH)
         patch.setenv("XDG_RUNTIME_DIR", sockets)
