@@ -80,7 +80,7 @@ def _moves(cose: pd.DataFrame) -> str:
     if not len(moved):
         return "Under the balanced protocol, no method changes its rank by more than one."
     named = ", ".join(f"`{row.Index}` from {row.paper} to {row.balanced}" for row in lines_of(moved))
-    return f"Under the balanced protocol, ranks change by more than one for {named}."
+    return f"Under the balanced protocol, these ranks change by more than one: {named}."
 
 
 def _percent(value: float) -> str:

@@ -306,7 +306,7 @@ def test_the_readmes_table_has_the_best_first_and_marks_controls() -> None:
     both = pd.concat([both, both[both["method"] == "sobel"].assign(method="center", cose=0.35)])
     assert table(both, "photos-a", set(names)).endswith("no method changes its rank by more than one.")
     both.loc[(both["protocol"] == "balanced") & (both["method"] == "grad_cam"), "cose"] = 0.9
-    assert table(both, "photos-a", set(names)).endswith("ranks change by more than one for `grad_cam` from 3 to 1.")
+    assert table(both, "photos-a", set(names)).endswith("ranks change by more than one: `grad_cam` from 3 to 1.")
     with pytest.raises(UserError, match=r"^metrics/cose\.csv: no cell is called 'digits-b' \(known: photos-a\)"):
         table(numbers(), "digits-b", set())
 
