@@ -74,9 +74,8 @@ readme: setup  ## bring the README's table and picture up to the last run; CELL=
 	@python -m stages.readme $(if $(CELL),--cell '$(CELL)')
 
 .PHONY: bench
-bench: setup  ## measure speed against the libraries and the machine (about a quarter of an hour on two cores)
-	python -m benchmarks.speed
-	python -m benchmarks.faithfulness
+bench: setup  ## measure speed against the libraries (a quarter of an hour), or with AGAINST=HEAD~1 against a revision
+	$(if $(AGAINST),python -m benchmarks.against '$(AGAINST)',python -m benchmarks.speed && python -m benchmarks.faithfulness)
 
 .PHONY: lint
 lint: setup  ## format, lint, types and layers, as pre-commit runs them

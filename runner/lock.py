@@ -1,9 +1,9 @@
 """Writing dvc.lock for several finished stages at once.
 
-After every stage DVC reads and writes all of dvc.lock, in pure Python, which takes seconds per stage on the paper's grid
-(docs/benchmarks.md). Here DVC writes the same entries to the same file, but for several stages together, so that about a
-tenth of the time goes into it. Where stages take ten times as long as a write, each is still written when it has
-finished.
+After every stage DVC reads and writes all of dvc.lock, in pure Python, which takes seconds per stage on the paper's
+grid (docs/benchmarks.md). Here DVC writes the same entries to the same file, but for several stages together, so that
+about a tenth of the time goes into it. Where stages take ten times as long as a write, each is still written when it
+has finished.
 
 Until then a finished stage is in DVC's run cache: after a SIGKILL the next run takes it from there without running
 it. With ``--no-commit``, where nothing goes into the run cache, nothing is put off; and aggregate, which DVC keeps out

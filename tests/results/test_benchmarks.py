@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -117,3 +119,14 @@ def test_bad_input_is_refused(world: World, arguments: list[str], message: str) 
     assert done.returncode == 2
     assert message in done.stderr.splitlines()[-1]
     assert not (world.root / "metrics").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the project's history")
+def test_a_revision_against_itself() -> None:
+    arguments = ("--image-size", "32", "--images", "2", "--methods", "grad_cam", "--rounds", "1")
+    command = [sys.executable, "-m", "benchmarks.against", "HEAD", *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["grad_cam", "score"]
+    assert re.search(r"score +\d\.\d{3} \(\d\.\d{3} to \d\.\d{3}\); [\d.e+]+ ms here, [\d.e+]+ ms there", done.stdout)
