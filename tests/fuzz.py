@@ -41,8 +41,11 @@ from pipeline.core.errors import UserError
 from pipeline.core.yaml_file import read_yaml
 from pipeline.data.datasets import image_folder
 from pipeline.data.decode import decode_images
+from pipeline.data.given_splits import HEADER, TABLE, read_split_table
+from pipeline.data.prepared import SPLIT_NAMES
 from pipeline.data.unpacking import unpack
 from pipeline.data.voc import read_boxes
+from pipeline.models import pins
 from pipeline.models.network import Network
 from pipeline.models.trained import StatesFile, read_state
 from pipeline.models.training_metrics import TrainingMetrics
@@ -275,6 +278,39 @@ def in_boxes(rng: random.Random, folder: Path) -> None:
         assert 0 <= box.top < box.bottom <= 20
 
 
+def in_a_split_table(rng: random.Random, folder: Path) -> None:
+    """Damage the table that says which split each picture belongs to."""
+    names = [f"ant/{number}.jpg" for number in range(4)]
+    good = [rng.choice(SPLIT_NAMES) for _ in names]
+    lines = [",".join(HEADER), *(f"{name},{split}" for name, split in zip(names, good, strict=True))]
+    if rng.random() < 0.5:
+        odd = rng.choice(
+            ["", ",", "x,y,z", '"', "ant/0.jpg,train", "ant/9.jpg,test", "ant/1.jpg,exam", "\x00,test", "é,test"]
+        )
+        lines[rng.randrange(len(lines))] = odd
+        content = "\n".join(lines).encode()
+    else:
+        content = odd_bytes(rng, "\n".join(lines).encode())
+    (folder / TABLE).write_bytes(content)
+    found = read_split_table(folder, names)
+    assert len(found) == len(names)
+    assert set(found) <= set(SPLIT_NAMES)
+
+
+def in_pins(rng: random.Random, folder: Path) -> None:
+    """Damage the file of pinned checksums."""
+    good = {"https://example.org/a.pth": "0" * 64, "mine.pth": "1" * 64}
+    if rng.random() < 0.5:
+        content = json.dumps(odd_value(rng, good)).encode()
+    else:
+        content = odd_bytes(rng, json.dumps(good, indent=2).encode())
+    pins.PINS = folder / "weights.lock"
+    pins.PINS.write_bytes(content)
+    pins.pin("other.pth", "2" * 64)
+    pins.check_pinned("other.pth", "2" * 64)
+    pins.check_pinned("mine.pth", "1" * 64)
+
+
 def in_an_archive(rng: random.Random, folder: Path) -> None:
     """Damage an archive, or give it a member that leads elsewhere."""
     target, packed = folder / "target", folder / rng.choice(["a.tar.gz", "a.tar", "a.zip"])
@@ -353,6 +389,7 @@ def in_weights(rng: random.Random, folder: Path) -> None:
     if kind > 2:
         path.write_bytes(odd_bytes(rng, path.read_bytes()))
     inside = rng.choice([[], [], ["state_dict"]])
+    pins.PINS = folder / "weights.lock"
     state, _ = from_file(rules(file=str(path), inside=inside), own, "params.yaml: models.x.weights")
     assert {name: (tensor.shape, tensor.dtype) for name, tensor in state.items()} == {
         name: (tensor.shape, tensor.dtype) for name, tensor in own.items()
@@ -479,8 +516,10 @@ KINDS: dict[str, tuple[Callable[[random.Random, Path], None], int]] = {
     "pictures": (in_a_picture, 100),
     "folders of pictures": (in_a_folder_of_pictures, 80),
     "boxes": (in_boxes, 60),
+    "split tables": (in_a_split_table, 40),
     "archives": (in_an_archive, 80),
     "weights": (in_weights, 100),
+    "pins": (in_pins, 40),
     "states": (in_a_state, 20),
     "tables": (in_a_table, 120),
     "maps": (in_maps, 80),
