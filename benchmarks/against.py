@@ -35,8 +35,10 @@ def main() -> None:
     given = json.dumps([options.model, options.image_size, options.images, options.methods])
     with tempfile.TemporaryDirectory(prefix="cose-") as scratch:
         other = Path(scratch, "other")
+        named = ["git", "rev-parse", "--verify", "--end-of-options", f"{options.revision}^{{commit}}"]
+        commit = subprocess.run(named, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
         subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(ROOT), str(other)], check=True)
-        subprocess.run(["git", "checkout", "--quiet", options.revision], cwd=other, check=True)
+        subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=other, check=True)
         # The file of this checkout runs in both: the other may be older than it.
         workers = [
             subprocess.Popen(
@@ -73,7 +75,10 @@ def _taken(workers: list[Any], what: str, turn: int) -> tuple[float, float]:
 def _ask(worker: Any, what: str) -> float:
     worker.stdin.write(f"{what}\n")
     worker.stdin.flush()
-    return float(worker.stdout.readline())
+    said = worker.stdout.readline()
+    if not said:
+        sys.exit("error: a process that measures has ended; what it said is above")
+    return float(said)
 
 
 def serve(given: str) -> None:

@@ -15,7 +15,7 @@ from pipeline.models.build import own_classes, resolved
 from pipeline.models.learner import Split, evaluate
 from pipeline.models.network import Network
 from pipeline.models.obtain import obtain_states, take_as_it_is
-from pipeline.models.recipe import read_train_entry
+from pipeline.models.recipe import TrainEntry, read_train_entry
 from pipeline.models.trained import model_folder
 from pipeline.models.training import CURVE
 from pipeline.models.training_metrics import training_curve_file, training_metrics_file
@@ -25,6 +25,11 @@ from stages.command import run
 def main(cell: str) -> None:
     """Keep the weights of every state, and write accuracies and losses."""
     entry = read_train_entry(cell)
+    with params.entry("models", entry.model):
+        _train(cell, entry)
+
+
+def _train(cell: str, entry: TrainEntry) -> None:
     dataset, model, settings, size = entry.dataset, entry.model, entry.settings, entry.image_size
     seed = stream_seed(entry.seed, dataset, model)
     splits = tables.read(SPLITS, prepared_file(dataset, SPLITS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from pipeline.core import params
 from pipeline.core.errors import UserError
 
 WORD = re.compile(r"[A-Za-z0-9_]{1,100}")
@@ -13,7 +14,7 @@ CELL = re.compile(r"[A-Za-z0-9_]{1,100}(-[A-Za-z0-9_]{1,100}){0,5}")
 def _checked(name: object, kind: str, pattern: re.Pattern[str], allowed: str) -> str:
     text = str(name)
     if not pattern.fullmatch(text) or len(text) > 120:
-        raise UserError("params.yaml", f"found the {kind} name {text[:120]!r}", expected=allowed)
+        raise UserError(params.PARAMS, f"found the {kind} name {text[:120]!r}", expected=allowed)
     return text
 
 

@@ -86,7 +86,7 @@ def entry(section: str, name: str) -> Iterator[None]:
         unnamed, named = at(f"{section}.*"), at(f"{section}.{name}")
         if unnamed not in str(error):
             raise
-        raise error.rewritten(lambda text: text.replace(unnamed, named)) from None
+        raise error.rewritten(lambda text: text.replace(unnamed, named)) from error
 
 
 def explain_error(where: str, error: ValidationError, known: dict[str, Any] | None = None) -> UserError:

@@ -85,7 +85,7 @@ def unpacked(folder: str, contents: Mapping[str, Archive], below: Sequence[str] 
             yield found
         except UserError as error:
             # The scratch folder is gone when this is read.
-            raise error.rewritten(lambda text: text.replace(scratch, str(root))) from None
+            raise error.rewritten(lambda text: text.replace(scratch, str(root))) from error
 
 
 def not_here(folder: str, contents: Mapping[str, Archive], below: Sequence[str] = ()) -> list[str]:

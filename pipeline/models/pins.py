@@ -1,70 +1,93 @@
 """Checksums of weights whose publisher names none: what came first is written down, and another file is an error.
 
-`PINS` is a small file that is meant to be committed: with it, everybody who runs a grid has the same weights.
+`PINS` is a small file that is meant to be committed: with it, everybody who runs a grid has the same weights. It has
+the form of `sha256sum`: a checksum, two spaces and the source per line.
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
-import os
+import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field, TypeAdapter, ValidationError
 
 from pipeline.core.errors import UserError
-from pipeline.core.files import atomic_write
+from pipeline.core.files import DATA, atomic_write
 
 PINS = Path("weights.lock")
-Checksums = dict[str, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]]
+LINE = re.compile(r"([0-9a-f]{64})  (\S.*)")
 
 
 def check_pinned(source: str, found: str) -> None:
-    """Raise a `UserError` where another file of the same source was pinned.
+    """Raise a `UserError` if another file of the same source was pinned.
 
     Args:
         source: the address or the path of the weights.
         found: their SHA-256.
     """
-    pinned = _read().get(source, found)
-    if pinned != found:
+    _compare(_read(), source, found)
+
+
+def pin(source: str, found: str) -> None:
+    """Write a checksum into `PINS`, unless it is there; several stages may do so at once.
+
+    Raises:
+        UserError: another file of the same source was pinned, perhaps a moment ago by another stage.
+    """
+    with _locked():
+        pinned = _read()
+        _compare(pinned, source, found)
+        if source in pinned:
+            return
+        lines = [f"{checksum}  {name}\n" for name, checksum in sorted({**pinned, source: found}.items())]
+        with atomic_write(PINS) as draft:
+            draft.write_text("".join(lines), encoding="utf-8")
+
+
+def _compare(pinned: dict[str, str], source: str, found: str) -> None:
+    known = pinned.get(source, found)
+    if known != found:
         raise UserError(
             source,
             f"found SHA-256 {found}",
-            expected=f"{pinned} ({PINS}), the file that was used before",
+            expected=f"{known} ({PINS}), the file that was used before",
             fix=f"replace the file, or remove its line from {PINS} if the new one is meant",
         )
 
 
-def pin(source: str, found: str) -> None:
-    """Write a checksum into `PINS`, unless it is there; several stages may do so at once."""
-    with _locked():
-        pinned = _read()
-        if source in pinned:
-            return
-        with atomic_write(PINS) as draft:
-            draft.write_text(json.dumps(dict(sorted({**pinned, source: found}.items())), indent=2) + "\n")
-
-
 @contextmanager
 def _locked() -> Iterator[None]:
-    folder = os.open(PINS.parent, os.O_RDONLY)  # a lock on the file itself would be lost when it is replaced
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX)
+    # A lock on the file itself would be lost when the file is replaced.
+    place = PINS.parent / DATA / f"{PINS.name}.tmp"
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with place.open("w") as file:
+        with suppress(OSError):  # some network file systems have no locks
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    finally:
-        os.close(folder)
 
 
-def _read() -> Checksums:
+def _read() -> dict[str, str]:
     try:
-        return TypeAdapter(Checksums).validate_json(PINS.read_bytes())
+        lines = PINS.read_bytes().decode("utf-8").splitlines()
     except FileNotFoundError:
         return {}
-    except ValidationError:
+    except UnicodeDecodeError as error:
         raise UserError(
-            PINS, "found no mapping of sources to SHA-256 checksums", fix=f"git restore {PINS}, or remove it"
+            PINS, f"not UTF-8 text ({error.reason} at byte {error.start})", fix=f"git restore {PINS}"
         ) from None
+    pinned: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        found = LINE.fullmatch(line)
+        if found is None:
+            raise UserError(
+                f"{PINS}: line {number}",
+                f"found {line[:100]!r}",
+                expected="a SHA-256 checksum, two spaces and a source",
+            )
+        if found[2] in pinned:
+            raise UserError(
+                f"{PINS}: line {number}", f"found {found[2][:100]} a second time", expected="each source once"
+            )
+        pinned[found[2]] = found[1]
+    return pinned

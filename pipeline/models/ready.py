@@ -137,10 +137,11 @@ def _of_cell(cell: str, dataset: str, size: int | None) -> Ready:
 
 def _as_it_is(name: str, size: int) -> Ready:
     settings = params.read(f"models.{name}", ModelSettings)
-    described = resolved(settings.network())
-    classes = own_classes(described, params.at(f"models.{name}"))
-    network = Network(settings=described, classes=classes, image_size=size, head=())
-    model = build(network, 0)
+    with params.entry("models", name):
+        described = resolved(settings.network())
+        classes = own_classes(described, params.at(f"models.{name}"))
+        network = Network(settings=described, classes=classes, image_size=size, head=())
+        model = build(network, 0)
     load_whole(model, settings, network, name)
     model.requires_grad_(False)
     return Ready(name, model.to(device()), network, class_names({}, classes))

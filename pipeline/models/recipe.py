@@ -58,8 +58,8 @@ class FileWeights(Settings):
 
     @model_validator(mode="after")
     def _from_one_place(self) -> FileWeights:
-        if self.package is not None and (self.url is not None or self.sha256 is None):
-            raise ValueError("a file of a package has a sha256 and no url")
+        if self.package is not None and (self.url is not None or not self.is_certain):
+            raise ValueError("a file of a package has the whole sha256 (64 digits) and no url")
         if self.url is not None and not self.url.startswith(SAFE) and not self.is_certain:
             raise ValueError("an address with https://, or the whole sha256 (64 digits)")
         return self

@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
+from pipeline.core import params
 from pipeline.core.errors import UserError
 
 HARMLESS = ("torch.", "collections.OrderedDict", "argparse.Namespace", "_codecs.encode", "numpy.")
@@ -138,11 +139,13 @@ def tensors_inside(content: Any, keys: Iterable[str], path: str) -> Mapping[str,
             found = ", ".join(map(str, list(content)[:8])) if isinstance(content, Mapping) else type(content).__name__
             found = " ".join(found.split())[:200]
             raise UserError(
-                path, f"there is no {key!r} inside (found: {found})", fix="weights.inside in params.yaml asks for it"
+                path,
+                f"there is no {key!r} inside (found: {found})",
+                fix=f"weights.inside in {params.PARAMS} asks for it",
             )
         content = content[key]
     allowed = "names and tensors"
-    fix = "weights.inside in params.yaml says where in the file they are"
+    fix = f"weights.inside in {params.PARAMS} says where in the file they are"
     if not isinstance(content, Mapping):
         raise UserError(path, f"found a {type(content).__name__}", expected=allowed, fix=fix)
     for name, tensor in content.items():

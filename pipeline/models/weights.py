@@ -220,13 +220,15 @@ def _fitting(state: State, expected: Mapping[str, torch.Tensor], fresh: Iterable
     extra = [name for name in state if name not in expected]
     if extra:
         raise UserError(
-            source, f"{_listed(extra)} not belong to the model", fix="weights.drop in params.yaml may leave them out"
+            source,
+            f"{_listed(extra)} not belong to the model",
+            fix=f"weights.drop in {params.PARAMS} may leave them out",
         )
     missing = [name for name in expected if name not in state]
     missing = [name for name in missing if not any(fnmatchcase(name, pattern) for pattern in fresh)]
     if missing:
         raise UserError(
-            source, f"{_listed(missing)} not come with the file", fix="weights.fresh in params.yaml may allow that"
+            source, f"{_listed(missing)} not come with the file", fix=f"weights.fresh in {params.PARAMS} may allow that"
         )
     for name, tensor in state.items():
         own = expected[name]

@@ -127,7 +127,7 @@ def _explained(ready: Ready, one: Candidate, images: torch.Tensor, target: int, 
     try:
         model: Classifier = ready.model if one.layer is None else ready.at_layer(one.layer)
     except UserError as error:
-        raise error.at(f"methods: {one.name}") from None
+        raise error.at(f"methods: {one.name}: {error.where.rpartition('.')[2]}") from error
     start = time.perf_counter()
     try:
         maps = one.method.explain(model, images, torch.tensor([target]).to(images.device), one.settings, [seed])

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
@@ -92,9 +93,14 @@ def compare_study(study: Study, ours: pd.DataFrame, why_missing: Callable[[Numbe
                 **values,
                 "published": line["published"],
                 "difference": values["ours"] - line["published"] if values["ours"] is not None else None,
-                "note": BOX_NOTE if "part" in study.keys and line.get("part") != "map" else NOTES.get(line["metric"]),
+                "note": BOX_NOTE if _with_boxes(line) else NOTES.get(line["metric"]),
                 "missing": None if is_here else why_missing((DATASET, line["model"], line["method"])),
             }
         )
     numbers = ["ours", "low", "high", "published", "difference"]
     return pd.DataFrame(lines).astype(dict.fromkeys(numbers, "Float64")).round(dict.fromkeys(numbers, 2))
+
+
+def _with_boxes(line: dict[Any, Any]) -> bool:
+    """Say whether a number of the box study comes from a mask that was made with boxes."""
+    return line.get("part", "map") != "map" or line["method"] in ("box", "outside_box")

@@ -247,7 +247,7 @@ def test_numbers_are_read_as_dvc_reads_them(world: World, monkeypatch: pytest.Mo
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- 1", "found list; a mapping")])
+@pytest.mark.parametrize(("text", "message"), [("a: [", "not valid YAML"), ("- 1", "found list; allowed: a mapping")])
 def test_unreadable_params(world: World, text: str, message: str) -> None:
     (world.root / "params.yaml").write_text(text)
     done = world.stage("check_params", check=False)

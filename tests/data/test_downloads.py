@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import socket
 import threading
@@ -12,9 +13,12 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import pytest
+from requests.adapters import HTTPAdapter
+from urllib3 import HTTPResponse
 
 from pipeline.core.errors import UserError
 from pipeline.data.archives import Archive, unpacked
+from pipeline.data.download import download
 from tests.data.published import md5
 
 pytestmark = pytest.mark.usefixtures("scratch")
@@ -108,3 +112,45 @@ def test_a_folder_that_cannot_be_written_is_one_line(archives: dict[str, Path], 
     reason = r"file/cifar-10-python\.tar\.gz: there is no such file, and it could not be downloaded \("
     with pytest.raises(UserError, match=reason), unpacked(str(tmp_path / "file"), contents):
         pass
+
+
+class Encoded(Quiet):
+    """Calls the compression of an archive an encoding, as some servers do."""
+
+    def end_headers(self) -> None:
+        self.send_header("Content-Encoding", "x-gzip")
+        super().end_headers()
+
+
+def test_an_archives_own_compression_stays(archives: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    source = archives["cifar10"] / CIFAR
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Encoded, directory=str(source.parent))) as server:
+        threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+        download(f"http://127.0.0.1:{server.server_port}/{CIFAR}", tmp_path / CIFAR, lambda _: None, "")
+        server.shutdown()
+    assert (tmp_path / CIFAR).read_bytes() == source.read_bytes()
+
+
+@pytest.mark.parametrize(("target", "followed"), [("http://127.0.0.1/x", False), ("https://example.org/y", True)])
+def test_a_way_from_https_stays_on_https(target: str, followed: bool, tmp_path: Path, monkeypatch: Any) -> None:
+    asked: list[str] = []
+
+    def send(self: HTTPAdapter, request: Any, **_: Any) -> Any:
+        asked.append(request.url)
+        first = len(asked) == 1
+        headers = {"location": target} if first else {}
+        raw = HTTPResponse(io.BytesIO(b"pixels"), headers, 302 if first else 200, preload_content=False)
+        return self.build_response(request, raw)
+
+    monkeypatch.setattr("requests.adapters.HTTPAdapter.send", send)
+    if followed:
+        download("https://example.org/x", tmp_path / "x", lambda _: None, "")
+        assert (tmp_path / "x").read_bytes() == b"pixels"
+    else:
+        with pytest.raises(
+            UserError, match=r"could not be downloaded \(it leads from https to http://127\.0\.0\.1/x\)"
+        ):
+            download("https://example.org/x", tmp_path / "x", lambda _: None, "")
+        assert asked == ["https://example.org/x"]
+        assert not list(tmp_path.iterdir())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +44,7 @@ def test_another_file_under_a_name_that_was_used_is_an_error(given: str, lock: P
     file = tmp_path / "mine.pth"
     first = weights_in(file, 1)
     load(file, sha256=None if given == "nothing" else first[:8])
-    assert json.loads(lock.read_text()) == {str(file): first}
+    assert lock.read_text() == f"{first}  {file}\n"
     load(file)
     second = weights_in(file, 2)
     with pytest.raises(UserError) as caught:
@@ -54,7 +53,7 @@ def test_another_file_under_a_name_that_was_used_is_an_error(given: str, lock: P
         f"{file}: found SHA-256 {second}; allowed: {first} ({lock}), the file that was used before; replace the "
         f"file, or remove its line from {lock} if the new one is meant"
     )
-    assert json.loads(lock.read_text()) == {str(file): first}
+    assert lock.read_text() == f"{first}  {file}\n"
 
 
 def test_a_whole_checksum_needs_no_pin(lock: Path, tmp_path: Path) -> None:
@@ -76,17 +75,35 @@ def test_downloads_are_pinned_by_their_address(lock: Path, tmp_path: Path) -> No
     url = (tmp_path / "published.pth").as_uri()
     first = weights_in(tmp_path / "published.pth", 1)
     load(tmp_path / "a.pth", url=url)
-    assert json.loads(lock.read_text()) == {url: first}
+    assert lock.read_text() == f"{first}  {url}\n"
     weights_in(tmp_path / "published.pth", 2)
     with pytest.raises(UserError, match=rf"{url}: found SHA-256 .*allowed: {first}"):
         load(tmp_path / "b.pth", url=url)
 
 
-@pytest.mark.parametrize("content", ["", "[]", '{"a": "short"}', '{"a": 3}', "\udcff"])
-def test_a_damaged_lock_is_one_line(content: str, lock: Path) -> None:
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("x", "line 1: found 'x'; allowed: a SHA-256 checksum, two spaces and a source"),
+        ("\n", "line 1: found ''; allowed: a SHA-256"),
+        (f"{'0' * 64}  a\n{'0' * 63}  b\n", r"line 2: found '0+  b'; allowed: a SHA-256"),
+        (f"{'0' * 64}  a\n{'1' * 64}  a\n", "line 2: found a a second time; allowed: each source once"),
+        ("\udcff", r"not UTF-8 text \(invalid start byte at byte 0\); git restore"),
+    ],
+)
+def test_a_damaged_lock_is_one_line(content: str, message: str, lock: Path) -> None:
     lock.write_bytes(content.encode("utf-8", "surrogateescape"))
-    with pytest.raises(UserError, match=r"found no mapping of sources to SHA-256 checksums; git restore"):
+    with pytest.raises(UserError, match=rf"weights\.lock: {message}"):
         check_pinned("a", "0" * 64)
+
+
+def test_a_line_may_be_removed_as_the_message_says(lock: Path) -> None:
+    pin("a", "0" * 64)
+    pin("b", "1" * 64)
+    lock.write_text(lock.read_text().splitlines(keepends=True)[0])
+    check_pinned("b", "2" * 64)
+    with pytest.raises(UserError, match=f"a: found SHA-256 {'2' * 64}"):
+        check_pinned("a", "2" * 64)
 
 
 def test_stages_that_pin_at_once_lose_nothing(lock: Path) -> None:
@@ -96,8 +113,8 @@ def test_stages_that_pin_at_once_lose_nothing(lock: Path) -> None:
     )
     started = [subprocess.Popen([sys.executable, "-c", code, str(lock), name], cwd=ROOT) for name in ("a", "b")]
     assert [process.wait() for process in started] == [0, 0]
-    assert len(json.loads(lock.read_text())) == 40
-    assert [file.name for file in lock.parent.iterdir()] == [lock.name]
+    assert len(lock.read_text().splitlines()) == 40
+    assert sorted(file.name for file in lock.parent.iterdir()) == ["data", lock.name]
 
 
 @pytest.mark.parametrize("url", ["http://example.org/x.pth", "ftp://example.org/x.pth", "example.org/x.pth"])
@@ -125,14 +142,16 @@ def test_timms_revision_is_recorded_and_its_file_pinned(lock: Path, tmp_path: Pa
     state, origin = from_timm(settings, 64, WHERE)
     assert torch.equal(state["conv1.0.weight"], network.state_dict()["conv1.0.weight"])
     assert origin == f"timm's {name} (timm/{name}, revision {revision}, SHA-256 {found})"
-    assert json.loads(lock.read_text()) == {f"timm's {name}": found}
+    assert lock.read_text() == f"{found}  timm's {name}\n"
 
     save_file({key: tensor + 1 for key, tensor in network.state_dict().items()}, file)
     with pytest.raises(UserError, match=rf"timm's {name}: found SHA-256 .*; allowed: {found}"):
         from_timm(settings, 64, WHERE)
 
 
-def test_what_is_pinned_stays(lock: Path) -> None:
+def test_what_another_stage_has_pinned_meanwhile_stays(lock: Path) -> None:
     pin("a", "0" * 64)
-    pin("a", "1" * 64)
-    assert json.loads(lock.read_text()) == {"a": "0" * 64}
+    pin("a", "0" * 64)
+    with pytest.raises(UserError, match=f"a: found SHA-256 {'1' * 64}; allowed: {'0' * 64}"):
+        pin("a", "1" * 64)
+    assert lock.read_text() == f"{'0' * 64}  a\n"

@@ -261,7 +261,7 @@ def test_a_folder_of_pictures_gets_a_sheet_each(tmp_path: Path, capsys: pytest.C
         ({"metric": "road"}, "metric: no faithfulness metric is called 'road', did you mean "),
         ({"metric": "tied_pixels"}, "metric: found 'tied_pixels', which puts no maps in order by itself; allowed: "),
         ({"target": "nothing"}, "class: found 'nothing', which is in the names of 0 classes (none); allowed: "),
-        ({"methods": "grad_cam@blocks.9"}, "methods: grad_cam@blocks.9: found 'blocks.9'; there is no '9'"),
+        ({"methods": "grad_cam@blocks.9"}, "methods: grad_cam@blocks.9: cam_layer: found 'blocks.9'; there is no '9'"),
     ],
 )
 def test_what_cannot_be_chosen_is_one_line(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
