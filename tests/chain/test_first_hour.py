@@ -59,7 +59,9 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> World:
     params |= {"datasets": {"photos": made.params["datasets"]["photos"] | {"image_size": 32}}}
     params |= {"models": {"efficientnet_lite0": made.params["models"]["efficientnet_lite0"] | {"recipes": {}}}}
     params |= {"training": {"photos": "none"}}
-    params |= {"cells": {"photos-efficientnet_lite0": {"dataset": "photos", "model": "efficientnet_lite0"}}}
+    cell = {"dataset": "photos", "model": "efficientnet_lite0", "without": {"extremal_perturbation": "too long"}}
+    params |= {"cells": {"photos-efficientnet_lite0": cell}}
+    params["saliency"]["extremal_perturbation"] = made.params["saliency"]["extremal_perturbation"] | {"images": 2}
     params["plan"] |= {"images": 2, "layers": 1, "transforms": ["rotate", "flip_lr", "brightness"]}
     params["saliency"]["lime"] |= {"images": 1}
     params["faithfulness"] = {}
