@@ -134,7 +134,7 @@ def test_a_run_killed_at_any_moment_goes_on_with_the_same_command(module: str, g
     assert repro("dvc")[0] == 0
     good = LOCK.read_bytes()
     rng = random.Random(module)
-    for number in range(5):
+    for number in range(3):
         LOCK.unlink(missing_ok=True)
         KEPT.unlink(missing_ok=True)
         (graph / "given.txt").write_text(f"turn {number}")
