@@ -35,8 +35,10 @@ def main() -> None:
     given = json.dumps([options.model, options.image_size, options.images, options.methods])
     with tempfile.TemporaryDirectory(prefix="cose-") as scratch:
         other = Path(scratch, "other")
-        named = ["git", "rev-parse", "--verify", "--end-of-options", f"{options.revision}^{{commit}}"]
-        commit = subprocess.run(named, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+        named = ["git", "rev-parse", "--verify", "--quiet", "--end-of-options", f"{options.revision}^{{commit}}"]
+        commit = subprocess.run(named, cwd=ROOT, capture_output=True, text=True).stdout.strip()
+        if not commit:
+            sys.exit(f"error: revision: found {options.revision!r}, which git does not know; allowed: a commit")
         subprocess.run(["git", "clone", "--quiet", "--no-checkout", str(ROOT), str(other)], check=True)
         subprocess.run(["git", "checkout", "--quiet", "--detach", commit], cwd=other, check=True)
         # The file of this checkout runs in both: the other may be older than it.

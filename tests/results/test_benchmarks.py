@@ -122,6 +122,15 @@ def test_bad_input_is_refused(world: World, arguments: list[str], message: str) 
 
 
 @pytest.mark.slow
+def test_a_revision_that_git_does_not_know_is_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks.against", "no-such"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr == "error: revision: found 'no-such', which git does not know; allowed: a commit\n"
+
+
+@pytest.mark.slow
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="needs the project's history")
 def test_a_revision_against_itself() -> None:
     arguments = ("--image-size", "32", "--images", "2", "--methods", "grad_cam", "--rounds", "1")
