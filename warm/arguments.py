@@ -23,7 +23,10 @@ def parser(program: str, description: str | None, names: tuple[str, ...]) -> arg
 
 
 def answer_help(module: str, given: list[str]) -> None:
-    """Print what a stage takes and end the process, if that is asked for and the stage says it in the usual way.
+    """Print what a stage takes and end the process, if that is asked for.
+
+    A stage says it in a call of ``run``, or builds a parser of its own in plain statements at its end; nothing else of
+    it is run.
 
     Args:
         module: that Python is about to run, such as ``stages.explain``.
@@ -43,3 +46,17 @@ def answer_help(module: str, given: list[str]) -> None:
         description = f"{ast.get_docstring(tree)}\n\n{ast.get_docstring(mains[0])}"
         parser(f"python -m {module}", description, tuple(map(str, names))).print_help()
         sys.exit(0)
+    own = [node for block in tree.body if isinstance(block, ast.If) for node in block.body if _builds_a_parser(node)]
+    if own:
+        scope: dict[str, object] = {"argparse": argparse, "__doc__": ast.get_docstring(tree)}
+        exec(compile(ast.Module(own, type_ignores=[]), found.origin, "exec"), scope)
+        made = scope["parser"]
+        assert isinstance(made, argparse.ArgumentParser)
+        made.prog = f"python -m {module}"
+        made.print_help()
+        sys.exit(0)
+
+
+def _builds_a_parser(node: ast.stmt) -> bool:
+    call = node.value if isinstance(node, ast.Assign | ast.Expr) else None
+    return isinstance(call, ast.Call) and ast.unparse(call.func) in ("argparse.ArgumentParser", "parser.add_argument")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -110,3 +112,23 @@ def test_a_reader_that_has_seen_enough_is_no_error(tmp_path: Path) -> None:
     assert process.stderr.read() == ""
     assert process.wait(60) == 1
     assert nothing_is_left(tmp_path)
+
+
+STAGES = sorted(file.stem for file in (ROOT / "stages").glob("*.py") if file.stem not in ("__init__", "command"))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_help_is_true_and_costs_little(stage: str) -> None:
+    command = [sys.executable, "-X", "importtime", "-m", f"stages.{stage}", "--help"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.startswith(f"usage: python -m stages.{stage} [-h]")
+    imported = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert not imported & {"torch", "numpy", "pandas", "pipeline", "pydantic"}
+    tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
+    documented = " ".join(str(ast.get_docstring(tree)).split())
+    assert documented in " ".join(done.stdout.split())
+    (main,) = (node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "main")
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    own = {str(call.args[0].value) for call in calls if ast.unparse(call.func) == "parser.add_argument"}
+    expected = own or {f"--{argument.arg}" for argument in main.args.args}
+    assert set(re.findall(r"^  (--[a-z]+)", done.stdout, re.MULTILINE)) == expected

@@ -114,6 +114,16 @@ def test_a_picture_of_absurd_length_is_refused_without_taking_memory(shape: tupl
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 100_000  # kilobytes
 
 
+@pytest.mark.parametrize("shape", [(1, 60_000), (60_000, 1), (2, 2_002)])
+def test_a_thin_strip_is_refused_before_it_is_unpacked(shape: tuple[int, int]) -> None:
+    height, width = shape
+    message = (
+        rf"^data/strip\.png: found an image of {width} by {height} pixels; allowed: at most 1000 times as long as wide"
+    )
+    with pytest.raises(UserError, match=message):
+        decode_images([encode_png(np.zeros((*shape, 3), np.uint8))], 224, 0.875, "data/strip.png")
+
+
 def test_a_long_picture_that_would_fill_the_memory_once_resized_is_refused() -> None:
     encoded = encode_png(np.zeros((2, 2000, 3), np.uint8))
     with pytest.raises(UserError, match=r"^data/long\.png: found an image of 2000 by 2 pixels, .* 100,000,000 pixels"):
