@@ -346,6 +346,18 @@ def test_params_of_a_fresh_copy_resolve(tmp_path: Path) -> None:
     assert len(stages) == 2 + datasets + 5 * cells + 4 * cells * methods + 1
 
 
+def test_what_dvc_does_not_cache_stays_until_it_is_replaced() -> None:
+    """DVC deletes outputs before a stage runs, and could not bring these back if the run is interrupted."""
+    outputs: list[tuple[str, dict[str, Any]]] = []
+    for stage in yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"].values():
+        said = stage.get("do", stage)
+        for listed in (said.get(kind, []) for kind in ("outs", "metrics", "plots")):
+            outputs += [pair for one in listed if isinstance(one, dict) for pair in one.items()]
+    kept = [path for path, options in outputs if options.get("cache") is False]
+    assert len(kept) > 5
+    assert all(options.get("persist") is True for path, options in outputs if path in kept)
+
+
 def test_the_graph_is_short_and_names_no_python_file() -> None:
     text = (ROOT / "dvc.yaml").read_text()
     assert len(text.splitlines()) <= 175
